@@ -1,0 +1,1 @@
+"""What faces people: settings, command line, wiring."""

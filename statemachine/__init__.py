@@ -1,0 +1,4 @@
+"""What remembers: states, events, decisions and the event store.
+
+Nothing in here knows of prompts, pictures, GPUs, Redis or HTTP.
+"""

@@ -1,0 +1,1 @@
+"""What does: ingress, lanes, stages, engines, storage, callback, supervisor."""

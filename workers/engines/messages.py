@@ -1,0 +1,200 @@
+"""What the worker and its engine process say to each other.
+
+Small typed messages over a pipe, msgpack with a length before it. Files never travel here: they go through the
+spool, and messages carry their names and digests. Nothing in this module imports torch.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="say", tag=True, omit_defaults=True):
+    """Base of all messages; `tag` is the class's name."""
+
+
+# To the engine process ------------------------------------------------------------------------------------------
+
+
+class Generate(Message):
+    """Make the assets of one job. `spool` is an absolute folder; files are named `asset_{index}.png` or `.mp4`.
+
+    `done` lists the asset indexes that are already safe in the spool and are not made again. `width` and `height`
+    are the resolved size in pixels before a model's render scale. `seed` is of image 0; image i uses
+    (seed + i) mod 2**63. `job_type` chooses the family ("sdxl_*" or WAN's).
+    """
+
+    request_id: str
+    job_id: str
+    job_type: str
+    model: str
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    steps: int
+    guidance_scale: float
+    seed: int
+    num_images: int
+    frames: int
+    spool: str
+    done: list[int] = []
+    solver: str | None = None
+    shift: float | None = None
+    embed_prompt: bool = True
+    checkpoint_seconds: float | None = None
+    resume_from: str | None = None
+
+
+class Enhance(Message):
+    """Enhance one prompt, reproducibly by `seed`."""
+
+    request_id: str
+    job_id: str
+    prompt: str
+    seed: int
+    max_tokens: int = 160
+    seconds: float = 60.0
+
+
+class Cancel(Message):
+    """Stop that request at its next step. Answered by `Failed` with error_class "cancelled"."""
+
+    request_id: str
+
+
+class Shutdown(Message):
+    """End after the current request; a second one, or the end of the pipe, ends at once."""
+
+
+# From the engine process ----------------------------------------------------------------------------------------
+
+
+class Ready(Message):
+    """The process stands: what it runs on and with."""
+
+    pid: int
+    engine: str
+    device: str
+    device_name: str
+    threads: int
+    versions: dict[str, str]
+    models: dict[str, str]
+    families: list[str]
+    can_enhance: bool = False
+
+
+class Started(Message):
+    """The device has taken that request up."""
+
+    request_id: str
+
+
+class Loaded(Message):
+    """A model was loaded for that request."""
+
+    request_id: str
+    model: str
+    seconds: float
+    bytes: int
+    digest: str
+
+
+class Progress(Message):
+    """Denoising step `step` of `of` (1-based) is done. Also the sign of life."""
+
+    request_id: str
+    step: int
+    of: int
+    seconds: float
+
+
+class Alive(Message):
+    """A sign of life where no step ends: loading, decoding, encoding. `doing` is for people."""
+
+    request_id: str | None = None
+    doing: str = ""
+
+
+class CheckpointWritten(Message):
+    """Denoising is safe up to `step`; `name` is in the job's spool folder."""
+
+    request_id: str
+    step: int
+    of: int
+    name: str
+    digest: str
+    device_seconds: float
+
+
+class AssetWritten(Message):
+    """One asset is in the spool: written under a temporary name, fsynced, renamed."""
+
+    request_id: str
+    index: int
+    seed: int
+    name: str
+    digest: str
+    bytes: int
+    width: int
+    height: int
+    frames: int
+    seconds: float
+    content_type: str
+
+
+class Generated(Message):
+    """All assets are written. `memory` in GiB: `vram_used_gb`, `vram_total_gb` on CUDA; `peak_rss_gb` always."""
+
+    request_id: str
+    device_seconds: float
+    engine: str
+    model_digest: str
+    memory: dict[str, float]
+    versions: dict[str, str]
+    threads: int
+    batches: list[int]
+    render_scale: str | None = None
+
+
+class Enhanced(Message):
+    """The enhancer's text, judged and cleaned; or none, and why."""
+
+    request_id: str
+    text: str | None
+    seconds: float
+    tokens: int | None = None
+    model: str | None = None
+    reason: str | None = None
+
+
+class Failed(Message):
+    """That request failed; the engine itself goes on.
+
+    `error_class` is one of: device_memory, permanent, misconfiguration, transient, cancelled.
+    """
+
+    request_id: str
+    error_class: str
+    error_type: str
+    message: str
+    traceback: str | None = None
+
+
+ToEngine = Generate | Enhance | Cancel | Shutdown
+FromEngine = (
+    Ready | Started | Loaded | Progress | Alive | CheckpointWritten | AssetWritten | Generated | Enhanced | Failed
+)
+
+MAX_MESSAGE: Final = 8 * 1024 * 1024
+"""Bytes. A longer one is a broken peer, not a message."""
+
+_encoder = msgspec.msgpack.Encoder()
+to_engine: Final[msgspec.msgpack.Decoder[Any]] = msgspec.msgpack.Decoder(ToEngine)
+from_engine: Final[msgspec.msgpack.Decoder[Any]] = msgspec.msgpack.Decoder(FromEngine)
+
+
+def frame(message: Message) -> bytes:
+    """Encode one message with its length (4 bytes, big-endian) before it."""
+    body = _encoder.encode(message)
+    return len(body).to_bytes(4, "big") + body

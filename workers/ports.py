@@ -1,0 +1,85 @@
+"""The doors through which lanes reach the world. Tests put fakes of these, and of nothing else, in their place."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Protocol
+
+from workers.engines.messages import Enhance, FromEngine, Generate, Ready
+
+
+class Clock(Protocol):
+    """Time. The database's where it has one of its own; always aware and in UTC."""
+
+    def now(self) -> datetime:
+        """The time that goes into events."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, for limits and durations."""
+
+
+class Engine(Protocol):
+    """The engine process as a lane sees it. One a device."""
+
+    def ready(self) -> Ready:
+        """What runs there. Waits until it does; raises `EngineDied` when it cannot start."""
+
+    def run(self, request: Generate | Enhance) -> Iterator[FromEngine]:
+        """Hand over one request and yield what the engine says of it, the last being Generated, Enhanced or Failed.
+
+        Requests of several threads queue up in the engine; `Started` tells when the device took this one up.
+        Raises `EngineDied` (exit code or signal, hung, memory) when the process is lost before the answer was
+        complete; the next call finds a new process.
+        """
+
+    def cancel(self, request_id: str) -> None:
+        """Stop that request at its next step. Unknown ids are ignored."""
+
+
+class Bucket(Protocol):
+    """Storage of assets. Keys are `{user_id}/{job_id}_{index}.{extension}` and are built, never taken from a payload.
+
+    Raises `TryAgain` (transient), `Misconfigured` (credentials, missing bucket, full disk) or `GiveUp`.
+    """
+
+    def put(self, bucket: str, key: str, data: bytes, *, content_type: str, seconds: float) -> str:
+        """Store `data` under `key` and return the path that the callback tells. A second time is a success."""
+
+
+class Answer(Protocol):
+    """What became of one callback request."""
+
+    @property
+    def delivered(self) -> bool:
+        """200 and not `"success": false`."""
+    @property
+    def http_code(self) -> int | None:
+        """None when no answer came."""
+    @property
+    def ms(self) -> float:
+        """From the first byte sent to the verdict."""
+    @property
+    def head(self) -> str | None:
+        """The first 500 characters of the answer, printable."""
+    @property
+    def error(self) -> str | None:
+        """Why no answer came; never a secret."""
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds, when the receiver said so."""
+
+
+class Receiver(Protocol):
+    """The receiver of callbacks."""
+
+    def post(self, callback_id: str, body: bytes, *, seconds: float) -> Answer:
+        """Send one signed request, follow no redirect, and say what came of it. Never raises for the network."""
+
+
+class EngineDied(Exception):
+    """The engine process is gone. `started` tells whether this request was on the device."""
+
+    def __init__(self, reason: str, detail: str, *, started: bool) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason  # "engine crashed", "engine hung", "engine out of memory", "engine stopped"
+        self.detail = detail
+        self.started = started
