@@ -16,7 +16,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: ClassVar[str]
 
 
-class JobQueued(Event):
+class JobQueued(Event, frozen=True):
     """A payload was accepted. What was asked and what was resolved; personal content stands in `job_payloads`."""
 
     kind: ClassVar[str] = "job_queued"
@@ -37,7 +37,7 @@ class JobQueued(Event):
     created_at: str | None = None
 
 
-class Claimed(Event):
+class Claimed(Event, frozen=True):
     """A worker took the lease; `token` fences off everyone before it."""
 
     kind: ClassVar[str] = "claimed"
@@ -47,7 +47,7 @@ class Claimed(Event):
     token: int
 
 
-class StageStarted(Event):
+class StageStarted(Event, frozen=True):
     """An attempt at a stage began. `stage` and `attempt` stand in the envelope's columns too."""
 
     kind: ClassVar[str] = "stage_started"
@@ -56,14 +56,14 @@ class StageStarted(Event):
     device: str | None = None
 
 
-class RefsFetched(Event):
+class RefsFetched(Event, frozen=True):
     """Every reference is in the spool: role, host, bytes, width, height, digest of each."""
 
     kind: ClassVar[str] = "refs_fetched"
     references: list[dict[str, Any]] = []
 
 
-class PromptEnhanced(Event):
+class PromptEnhanced(Event, frozen=True):
     """The enhancer's text was accepted. The text itself stands in `job_payloads`."""
 
     kind: ClassVar[str] = "prompt_enhanced"
@@ -73,14 +73,14 @@ class PromptEnhanced(Event):
     model: str | None = None
 
 
-class EnhancementSkipped(Event):
+class EnhancementSkipped(Event, frozen=True):
     """The original prompt is used, and why."""
 
     kind: ClassVar[str] = "enhancement_skipped"
     reason: str
 
 
-class ModelLoaded(Event):
+class ModelLoaded(Event, frozen=True):
     """The device loaded a model for this job."""
 
     kind: ClassVar[str] = "model_loaded"
@@ -90,7 +90,7 @@ class ModelLoaded(Event):
     digest: str | None = None
 
 
-class Checkpointed(Event):
+class Checkpointed(Event, frozen=True):
     """Denoising is safe up to `step` of `of`: the file `name` with `digest` is in the spool."""
 
     kind: ClassVar[str] = "checkpointed"
@@ -101,7 +101,7 @@ class Checkpointed(Event):
     device_seconds: float = 0.0
 
 
-class AssetGenerated(Event):
+class AssetGenerated(Event, frozen=True):
     """One picture or video is in the spool, whole, under `name`."""
 
     kind: ClassVar[str] = "asset_generated"
@@ -117,7 +117,7 @@ class AssetGenerated(Event):
     content_type: str = "image/png"
 
 
-class MediaGenerated(Event):
+class MediaGenerated(Event, frozen=True):
     """All assets of the job are in the spool."""
 
     kind: ClassVar[str] = "media_generated"
@@ -131,7 +131,7 @@ class MediaGenerated(Event):
     batches: list[int] = []
 
 
-class AssetUploaded(Event):
+class AssetUploaded(Event, frozen=True):
     """One asset is in its bucket."""
 
     kind: ClassVar[str] = "asset_uploaded"
@@ -143,13 +143,13 @@ class AssetUploaded(Event):
     url: str | None = None
 
 
-class MediaUploaded(Event):
+class MediaUploaded(Event, frozen=True):
     """All assets are in their bucket: the run's outcome is `completed`."""
 
     kind: ClassVar[str] = "media_uploaded"
 
 
-class AssetsLost(Event):
+class AssetsLost(Event, frozen=True):
     """The spool lost a file before it was uploaded; the seed is in the history, so it is made again."""
 
     kind: ClassVar[str] = "assets_lost"
@@ -157,7 +157,7 @@ class AssetsLost(Event):
     reason: str
 
 
-class CallbackSent(Event):
+class CallbackSent(Event, frozen=True):
     """One request to the receiver and what it answered."""
 
     kind: ClassVar[str] = "callback_sent"
@@ -171,7 +171,7 @@ class CallbackSent(Event):
     error: str | None = None
 
 
-class Degraded(Event):
+class Degraded(Event, frozen=True):
     """The job goes on with less than was asked: what, and why."""
 
     kind: ClassVar[str] = "degraded"
@@ -179,7 +179,7 @@ class Degraded(Event):
     why: str
 
 
-class RetryScheduled(Event):
+class RetryScheduled(Event, frozen=True):
     """This attempt failed; the stage is due again at `resume_at`."""
 
     kind: ClassVar[str] = "retry_scheduled"
@@ -193,7 +193,7 @@ class RetryScheduled(Event):
     token: int
 
 
-class Interrupted(Event):
+class Interrupted(Event, frozen=True):
     """The lease ended without a result of the stage. `token` fences off whoever held it."""
 
     kind: ClassVar[str] = "interrupted"
@@ -205,7 +205,7 @@ class Interrupted(Event):
     counts: bool = True
 
 
-class CancelRequested(Event):
+class CancelRequested(Event, frozen=True):
     """An operator or the producer wants no result any more."""
 
     kind: ClassVar[str] = "cancel_requested"
@@ -213,7 +213,7 @@ class CancelRequested(Event):
     reason: str
 
 
-class OutcomeDecided(Event):
+class OutcomeDecided(Event, frozen=True):
     """The run failed or was cancelled. Stored before the receiver is told."""
 
     kind: ClassVar[str] = "outcome_decided"
@@ -223,7 +223,7 @@ class OutcomeDecided(Event):
     message: str
 
 
-class JobCompleted(Event):
+class JobCompleted(Event, frozen=True):
     """The run ended well and its receiver knows."""
 
     kind: ClassVar[str] = "job_completed"
@@ -231,7 +231,7 @@ class JobCompleted(Event):
     notified: bool = True
 
 
-class JobFailed(Event):
+class JobFailed(Event, frozen=True):
     """The run ended badly. `error_type` is `CallbackUndeliverable` when only the telling failed."""
 
     kind: ClassVar[str] = "job_failed"
@@ -242,7 +242,7 @@ class JobFailed(Event):
     notified: bool = True
 
 
-class JobCancelled(Event):
+class JobCancelled(Event, frozen=True):
     """The run was given up on request."""
 
     kind: ClassVar[str] = "job_cancelled"
@@ -252,7 +252,7 @@ class JobCancelled(Event):
     notified: bool = True
 
 
-class Requeued(Event):
+class Requeued(Event, frozen=True):
     """An operator starts a new run of a finished job at `stage`."""
 
     kind: ClassVar[str] = "requeued"
@@ -262,7 +262,7 @@ class Requeued(Event):
     stage: str
 
 
-class Unknown(Event):
+class Unknown(Event, frozen=True):
     """A kind that this version does not know, kept as it was stored."""
 
     kind: ClassVar[str] = "unknown"

@@ -16,7 +16,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="say", tag=Tr
 # To the engine process ------------------------------------------------------------------------------------------
 
 
-class Generate(Message):
+class Generate(Message, frozen=True):
     """Make the assets of one job. `spool` is an absolute folder; files are named `asset_{index}.png` or `.mp4`.
 
     `done` lists the asset indexes that are already safe in the spool and are not made again. `width` and `height`
@@ -46,7 +46,7 @@ class Generate(Message):
     resume_from: str | None = None
 
 
-class Enhance(Message):
+class Enhance(Message, frozen=True):
     """Enhance one prompt, reproducibly by `seed`."""
 
     request_id: str
@@ -57,20 +57,20 @@ class Enhance(Message):
     seconds: float = 60.0
 
 
-class Cancel(Message):
+class Cancel(Message, frozen=True):
     """Stop that request at its next step. Answered by `Failed` with error_class "cancelled"."""
 
     request_id: str
 
 
-class Shutdown(Message):
+class Shutdown(Message, frozen=True):
     """End after the current request; a second one, or the end of the pipe, ends at once."""
 
 
 # From the engine process ----------------------------------------------------------------------------------------
 
 
-class Ready(Message):
+class Ready(Message, frozen=True):
     """The process stands: what it runs on and with."""
 
     pid: int
@@ -84,13 +84,13 @@ class Ready(Message):
     can_enhance: bool = False
 
 
-class Started(Message):
+class Started(Message, frozen=True):
     """The device has taken that request up."""
 
     request_id: str
 
 
-class Loaded(Message):
+class Loaded(Message, frozen=True):
     """A model was loaded for that request."""
 
     request_id: str
@@ -100,7 +100,7 @@ class Loaded(Message):
     digest: str
 
 
-class Progress(Message):
+class Progress(Message, frozen=True):
     """Denoising step `step` of `of` (1-based) is done. Also the sign of life."""
 
     request_id: str
@@ -109,14 +109,14 @@ class Progress(Message):
     seconds: float
 
 
-class Alive(Message):
+class Alive(Message, frozen=True):
     """A sign of life where no step ends: loading, decoding, encoding. `doing` is for people."""
 
     request_id: str | None = None
     doing: str = ""
 
 
-class CheckpointWritten(Message):
+class CheckpointWritten(Message, frozen=True):
     """Denoising is safe up to `step`; `name` is in the job's spool folder."""
 
     request_id: str
@@ -127,7 +127,7 @@ class CheckpointWritten(Message):
     device_seconds: float
 
 
-class AssetWritten(Message):
+class AssetWritten(Message, frozen=True):
     """One asset is in the spool: written under a temporary name, fsynced, renamed."""
 
     request_id: str
@@ -143,7 +143,7 @@ class AssetWritten(Message):
     content_type: str
 
 
-class Generated(Message):
+class Generated(Message, frozen=True):
     """All assets are written. `memory` in GiB: `vram_used_gb`, `vram_total_gb` on CUDA; `peak_rss_gb` always."""
 
     request_id: str
@@ -157,7 +157,7 @@ class Generated(Message):
     render_scale: str | None = None
 
 
-class Enhanced(Message):
+class Enhanced(Message, frozen=True):
     """The enhancer's text, judged and cleaned; or none, and why."""
 
     request_id: str
@@ -168,7 +168,7 @@ class Enhanced(Message):
     reason: str | None = None
 
 
-class Failed(Message):
+class Failed(Message, frozen=True):
     """That request failed; the engine itself goes on.
 
     `error_class` is one of: device_memory, permanent, misconfiguration, transient, cancelled.

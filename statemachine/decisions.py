@@ -1,0 +1,201 @@
+"""Decisions: pure functions from a job (and the time) to events. Nothing in here reads a clock or a database."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from statemachine import events as e
+from statemachine.evolve import stage_after
+from statemachine.job import Job
+from statemachine.states import STAGES, Outcome, State
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """How often a class of error is tried again, and how long apart (seconds). No budget: for ever."""
+
+    budget: int | None
+    base: float
+    cap: float
+
+
+POLICIES: Final[Mapping[str, Policy]] = {
+    "transient": Policy(budget=10, base=1.0, cap=300.0),
+    "device_memory": Policy(budget=2, base=2.0, cap=30.0),
+    "misconfiguration": Policy(budget=None, base=15.0, cap=300.0),  # nothing is wrong with the job: none is burnt
+    "permanent": Policy(budget=1, base=0.0, cap=0.0),
+}
+
+CALLBACK_DELAYS: Final = (5.0, 30.0, 120.0, 600.0, 1800.0, 7200.0, 18000.0, 36000.0)
+"""Seconds between the tries of a callback; nine tries in all."""
+
+CRASH_BUDGET: Final = 3
+"""A job in hand when its engine or worker died so often is poison: it fails, and the queue goes on."""
+
+UNDELIVERABLE: Final = "CallbackUndeliverable"
+
+
+def claim(job: Job, *, worker: str, host: str, device: str) -> list[e.Event]:
+    """Give the job to a worker. The token grows and fences off everyone before it."""
+    return [e.Claimed(worker=worker, host=host, device=device, token=job.token + 1)]
+
+
+def start(job: Job, *, device: str | None = None) -> list[e.Event]:
+    """Begin the next attempt at the stage that is due."""
+    return [e.StageStarted(stage=job.state, attempt=len(job.tries(job.state)) + 1, device=device)]
+
+
+def trouble(
+    job: Job,
+    *,
+    error_class: str,
+    error_type: str,
+    message: str,
+    now: datetime,
+    jitter: float,
+    retry_after: float | None = None,
+    budget: int | None = None,
+) -> list[e.Event]:
+    """The attempt failed: another one later, or the end of the run. `jitter` is drawn by the caller, in [0, 1)."""
+    if job.cancel_by is not None and job.outcome is None:
+        return cancelled(job)
+    failures = sum(1 for a in job.tries(job.state) if a.outcome == "retry" and a.error_class == error_class)
+    if job.state is State.CALLBACK and error_class == "transient":
+        limit: int | None = min(budget or len(CALLBACK_DELAYS) + 1, len(CALLBACK_DELAYS) + 1)
+        full = CALLBACK_DELAYS[min(failures, len(CALLBACK_DELAYS) - 1)]
+    else:
+        policy = POLICIES[error_class]
+        limit = budget if budget is not None else policy.budget
+        full = min(policy.cap, policy.base * 2.0 ** min(failures, 32))
+    if limit is not None and failures + 1 >= limit:
+        return give_up(job, error_class=error_class, error_type=error_type, message=message, now=now)
+    # Half of it is jittered, so that a receiver that comes back is not met by all jobs at once.
+    delay = round(max(full * (0.5 + 0.5 * jitter), retry_after or 0.0), 3)
+    return [
+        e.RetryScheduled(
+            error_class=error_class,
+            error_type=error_type,
+            message=message,
+            delay=delay,
+            attempt=failures + 1,
+            budget=limit or 0,
+            resume_at=(now + timedelta(seconds=delay)).isoformat(),
+            token=job.token + 1,
+        )
+    ]
+
+
+def give_up(job: Job, *, error_class: str, error_type: str, message: str, now: datetime) -> list[e.Event]:
+    """The run fails. Where only the telling is left, the job ends there without another round."""
+    if job.state is State.CALLBACK:
+        return [
+            e.JobFailed(
+                error_class=error_class,
+                error_type=UNDELIVERABLE,
+                message=message,
+                total_seconds=total_seconds(job, now),
+                notified=False,
+            )
+        ]
+    return [e.OutcomeDecided(outcome=Outcome.FAILED, error_class=error_class, error_type=error_type, message=message)]
+
+
+def interrupt(
+    job: Job, *, reason: str, by: str, now: datetime, detail: str | None = None, counts: bool = True
+) -> list[e.Event]:
+    """The lease ends without a result: the job waits its turn again, or is poison and fails.
+
+    `counts=False` where the job had no part in it (a drain, a worker that never began): it costs no attempt.
+    """
+    interrupted = e.Interrupted(reason=reason, by=by, token=job.token + 1, detail=detail, counts=counts)
+    if not counts or job.open_attempt is None:
+        return [interrupted]
+    crashes = 1 + sum(1 for a in job.tries(job.state) if a.outcome == "interrupted" and a.counts)
+    if crashes < CRASH_BUDGET:
+        return [interrupted]
+    message = f"Generation failed: interrupted {crashes} times while {job.state} ({reason})"
+    if job.state is State.CALLBACK:
+        return [interrupted]  # a callback is tried by its own schedule; a crash in between is nobody's poison
+    return [interrupted, *give_up(job, error_class="crash", error_type="Poison", message=message, now=now)]
+
+
+def cancel(job: Job, *, by: str, reason: str) -> list[e.Event]:
+    """Ask for the end of a run. Queued jobs end at once; leased ones at their worker's next step.
+
+    Returns no events where the outcome is already decided: it may have been told.
+    """
+    if job.outcome is not None or job.state.terminal:
+        return []
+    asked = e.CancelRequested(by=by, reason=reason)
+    return [asked] if job.worker_id is not None else [asked, *cancelled(job)]
+
+
+def cancelled(job: Job) -> list[e.Event]:
+    """The run is given up on request; the receiver is told as `failed` with `error_type: Cancelled`."""
+    return [
+        e.OutcomeDecided(
+            outcome=Outcome.CANCELLED,
+            error_class="cancelled",
+            error_type="Cancelled",
+            message=job.cancel_reason or "Cancelled",
+        )
+    ]
+
+
+def finish(job: Job, *, now: datetime, notified: bool) -> list[e.Event]:
+    """The receiver knows (or there is none): the run ends as its outcome says."""
+    seconds = total_seconds(job, now)
+    match job.outcome:
+        case Outcome.FAILED if job.error is not None:
+            return [
+                e.JobFailed(
+                    error_class=job.error.error_class,
+                    error_type=job.error.error_type,
+                    message=job.error.message,
+                    total_seconds=seconds,
+                    notified=notified,
+                )
+            ]
+        case Outcome.CANCELLED:
+            return [
+                e.JobCancelled(
+                    by=job.cancel_by or "", reason=job.cancel_reason or "", total_seconds=seconds, notified=notified
+                )
+            ]
+        case _:
+            return [e.JobCompleted(total_seconds=seconds, notified=notified)]
+
+
+def requeue(job: Job, *, by: str, reason: str, stage: State | None = None) -> list[e.Event]:
+    """Start a new run of a finished job, at the beginning or at `stage`. No events while it is live."""
+    if not job.state.terminal:
+        return []
+    at = State.QUEUED if stage is None or stage not in STAGES else stage
+    return [e.Requeued(by=by, reason=reason, run=job.run + 1, stage=at)]
+
+
+def total_seconds(job: Job, now: datetime) -> float:
+    """From ingress (or the operator's `requeued`) to the outcome."""
+    begun = job.run_at or now
+    return round(((job.outcome_at or now) - begun).total_seconds(), 3)
+
+
+__all__ = [
+    "CALLBACK_DELAYS",
+    "CRASH_BUDGET",
+    "POLICIES",
+    "UNDELIVERABLE",
+    "Policy",
+    "cancel",
+    "cancelled",
+    "claim",
+    "finish",
+    "give_up",
+    "interrupt",
+    "requeue",
+    "stage_after",
+    "start",
+    "total_seconds",
+    "trouble",
+]

@@ -1,0 +1,55 @@
+"""What can go wrong between a caller and the history.
+
+StatemachineError
+ ├─ StoreAway          the database does not answer: nothing was acknowledged, try again later
+ ├─ SchemaMismatch     the database is of another version than this program
+ ├─ UnknownJob         no job has this id, or several begin with it
+ ├─ IllegalEvent       the transition table has no row for it: a bug of the caller
+ └─ Conflict
+     ├─ StaleJob       another writer was first: reload, judge again, retry
+     └─ FencedOut      the lease was passed on: final, stop working on this job
+"""
+
+
+class StatemachineError(Exception):
+    """Base of all."""
+
+
+class StoreAway(StatemachineError):
+    """The database cannot be reached, or broke the connection in the middle."""
+
+
+class SchemaMismatch(StatemachineError):
+    """The tables are older or newer than this program, or are not there."""
+
+
+class UnknownJob(StatemachineError):
+    """No job, or more than one, answers to an id or its prefix."""
+
+
+class IllegalEvent(StatemachineError):
+    """An event that may not happen in the state in which the job is."""
+
+    def __init__(self, job_id: str, kind: str, from_state: str, to_state: str | None) -> None:
+        wanted = f" → {to_state}" if to_state else ""
+        super().__init__(f"job {job_id}: the event {kind} is not allowed in the state {from_state}{wanted}")
+
+
+class Conflict(StatemachineError):
+    """Another writer and this one do not agree on where the job stands."""
+
+
+class StaleJob(Conflict):
+    """The version is not the expected one, under a token that still holds."""
+
+    def __init__(self, job_id: str, expected: int, found: int | None) -> None:
+        super().__init__(f"job {job_id}: expected version {expected}, found {found}")
+        self.job_id, self.expected, self.found = job_id, expected, found
+
+
+class FencedOut(Conflict):
+    """The token is no longer the job's: somebody else has, or had, the lease."""
+
+    def __init__(self, job_id: str, token: int, found: int | None) -> None:
+        super().__init__(f"job {job_id}: the lease with token {token} has ended, the job is at token {found}")
+        self.job_id, self.token, self.found = job_id, token, found

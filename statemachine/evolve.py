@@ -1,0 +1,257 @@
+"""How each event changes a job. `evolve` never raises on stored history; what may happen at all is judged elsewhere."""
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from statemachine import events as e
+from statemachine.job import Asset, Attempt, Callback, Checkpoint, Error, Job, Stored
+from statemachine.states import TERMINAL, Outcome, State
+
+
+def stage_after(job: Job, state: State) -> State:
+    """The next stage of this job's plan behind `state`; `callback` closes every plan."""
+    order = list(State)
+    later = [stage for stage in job.stages if order.index(stage) > order.index(state)]
+    return later[0] if later else State.CALLBACK
+
+
+def target(job: Job, event: e.Event) -> State:
+    """The state in which `event` leaves the job, by the job's plan. `judge` says whether it may."""
+    match event:
+        case e.Claimed():
+            return stage_after(job, State.QUEUED) if job.state is State.QUEUED else job.state
+        case e.RefsFetched() | e.PromptEnhanced() | e.EnhancementSkipped() | e.MediaGenerated() | e.MediaUploaded():
+            return stage_after(job, job.state)
+        case e.AssetsLost():
+            return State.GENERATING
+        case e.OutcomeDecided():
+            return State.CALLBACK
+        case e.JobCompleted():
+            return State.COMPLETED
+        case e.JobFailed():
+            return State.FAILED
+        case e.JobCancelled():
+            return State.CANCELLED
+        case e.Requeued(stage=stage):
+            return State(stage)
+        case _:
+            return job.state
+
+
+def evolve(job: Job, stored: Stored) -> Job:
+    """Fold one stored event into the job. Unknown kinds change nothing but version, digest and state."""
+    at = stored.at
+    after = replace(
+        _apply(job, stored), version=stored.version, digest=stored.digest, state=stored.to_state, last_at=at
+    )
+    if after.state is not job.state:
+        after = replace(after, due_at=at)
+        if after.state in TERMINAL:
+            after = replace(after, finished_at=at, worker_id=None, resume_at=None)
+    return after
+
+
+def _apply(job: Job, stored: Stored) -> Job:
+    at = stored.at
+    match stored.event:
+        case e.JobQueued() as event:
+            return replace(
+                job,
+                job_type=event.job_type,
+                user_id=event.user_id,
+                queue=event.queue,
+                source=event.source,
+                model=event.model,
+                priority=event.priority,
+                turn=event.turn,
+                seed=event.seed,
+                payload_digest=event.payload_digest,
+                content_digest=event.content_digest,
+                stages=tuple(State(stage) for stage in event.stages),
+                request=event.request,
+                created_at=None if event.created_at is None else _time(event.created_at),
+                queued_at=at,
+                run_at=at,
+                due_at=at,
+            )
+        case e.Claimed(worker=worker, host=host, device=device, token=token):
+            return replace(job, worker_id=worker, host=host, device=device, token=token, resume_at=None)
+        case e.StageStarted() as event:
+            attempt = Attempt(
+                run=job.run,
+                stage=State(event.stage),
+                attempt=event.attempt,
+                worker_id=stored.worker_id,
+                host=job.host,
+                device=event.device,
+                token=job.token,
+                due_at=job.due_at or at,
+                started_at=at,
+            )
+            return replace(
+                _closed(job, at, "superseded"),
+                attempts=(*_closed(job, at, "superseded").attempts, attempt),
+                started_at=job.started_at or at,
+            )
+        case e.RefsFetched(references=references):
+            return replace(_closed(job, at, "succeeded"), references=tuple(references))
+        case e.PromptEnhanced(digest=digest):
+            return replace(_closed(job, at, "succeeded"), enhanced_digest=digest)
+        case e.EnhancementSkipped(reason=reason):
+            return replace(_closed(job, at, "skipped"), enhancement_skipped=reason)
+        case e.Checkpointed() as event:
+            return replace(
+                job,
+                checkpoint=Checkpoint(
+                    step=event.step,
+                    of=event.of,
+                    name=event.name,
+                    digest=event.digest,
+                    device_seconds=event.device_seconds,
+                ),
+            )
+        case e.AssetGenerated() as event:
+            asset = Asset(
+                run=job.run,
+                index=event.index,
+                seed=event.seed,
+                name=event.name,
+                digest=event.digest,
+                bytes=event.bytes,
+                width=event.width,
+                height=event.height,
+                frames=event.frames,
+                content_type=event.content_type,
+                seconds=event.seconds,
+            )
+            others = tuple(a for a in job.assets if (a.run, a.index) != (job.run, event.index))
+            return replace(job, assets=(*others, asset))
+        case e.MediaGenerated() as event:
+            return replace(_closed(job, at, "succeeded"), media=event, checkpoint=None)
+        case e.AssetUploaded() as event:
+            assets = tuple(
+                replace(a, bucket=event.bucket, key=event.key, url=event.url, uploaded_at=at)
+                if (a.run, a.index) == (job.run, event.index)
+                else a
+                for a in job.assets
+            )
+            return replace(job, assets=assets)
+        case e.MediaUploaded():
+            return replace(_closed(job, at, "succeeded"), outcome=Outcome.COMPLETED, outcome_at=at, error=None)
+        case e.AssetsLost(missing=missing, reason=reason):
+            assets = tuple(a for a in job.assets if a.run != job.run or a.digest not in missing or a.key is not None)
+            return replace(_closed(job, at, "assets lost", message=reason), assets=assets)
+        case e.CallbackSent() as event:
+            call = Callback(
+                run=job.run,
+                status=event.status,
+                id=event.id,
+                try_=event.try_,
+                at=at,
+                delivered=event.delivered,
+                http_code=event.http_code,
+                ms=event.ms,
+                answer=event.answer,
+                error=event.error,
+            )
+            return replace(job, callbacks=(*job.callbacks, call))
+        case e.Degraded(what=what, why=why):
+            return replace(job, degraded=(*job.degraded, (what, why)))
+        case e.RetryScheduled() as event:
+            error = Error(error_class=event.error_class, error_type=event.error_type, message=event.message)
+            # A retry of the telling leaves the outcome's own reason in place.
+            kept = job.error if job.outcome is Outcome.FAILED else error
+            resume_at = _time(event.resume_at)
+            return replace(
+                _closed(job, at, "retry", error, delay=event.delay),
+                token=event.token,
+                worker_id=None,
+                resume_at=resume_at,
+                due_at=resume_at,
+                error=kept,
+            )
+        case e.Interrupted() as event:
+            error = Error(error_class=event.error_class, error_type=event.reason, message=event.detail or event.reason)
+            return replace(
+                _closed(job, at, "interrupted", error, counts=event.counts),
+                token=event.token,
+                worker_id=None,
+                resume_at=None,
+                due_at=at,
+            )
+        case e.CancelRequested(by=by, reason=reason):
+            return replace(job, cancel_by=by, cancel_reason=reason)
+        case e.OutcomeDecided() as event:
+            error = Error(error_class=event.error_class, error_type=event.error_type, message=event.message)
+            outcome = Outcome(event.outcome)
+            closed = _closed(job, at, "cancelled" if outcome is Outcome.CANCELLED else "failed", error)
+            return replace(closed, outcome=outcome, outcome_at=at, error=error, checkpoint=None, resume_at=None)
+        case e.JobCompleted():
+            return replace(_closed(job, at, "succeeded"), outcome=Outcome.COMPLETED, error=None)
+        case e.JobFailed() as event:
+            error = Error(error_class=event.error_class, error_type=event.error_type, message=event.message)
+            told = event.error_type != "CallbackUndeliverable"
+            return replace(
+                _closed(job, at, "succeeded" if told else "failed", None if told else error),
+                outcome=Outcome.FAILED,
+                error=error,
+            )
+        case e.JobCancelled():
+            return replace(_closed(job, at, "succeeded"), outcome=Outcome.CANCELLED)
+        case e.Requeued() as event:
+            return replace(
+                job,
+                run=event.run,
+                token=job.token + 1,
+                outcome=None,
+                outcome_at=None,
+                finished_at=None,
+                error=None,
+                run_at=at,
+                checkpoint=None,
+                cancel_by=None,
+                cancel_reason=None,
+                resume_at=None,
+                assets=_carried(job, event),
+            )
+        case _:
+            return job
+
+
+def _carried(job: Job, event: e.Requeued) -> tuple[Asset, ...]:
+    """A run that starts behind generation keeps what the run before it made."""
+    if State(event.stage) not in (State.UPLOADING, State.CALLBACK):
+        return job.assets
+    return (*job.assets, *(replace(asset, run=event.run) for asset in job.current_assets))
+
+
+def _closed(
+    job: Job,
+    at: datetime,
+    outcome: str,
+    error: Error | None = None,
+    *,
+    message: str | None = None,
+    delay: float | None = None,
+    counts: bool = True,
+) -> Job:
+    """The job with its open attempt, if any, ended."""
+    last = job.open_attempt
+    if last is None:
+        return job
+    ended = replace(
+        last,
+        ended_at=max(at, last.started_at),
+        outcome=outcome,
+        error_class=error.error_class if error else None,
+        error_type=error.error_type if error else None,
+        message=error.message if error else message,
+        delay=delay,
+        counts=counts,
+    )
+    return replace(job, attempts=(*job.attempts[:-1], ended))
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)

@@ -1,0 +1,183 @@
+"""The job as a value: what its events so far add up to."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from statemachine import events as e
+from statemachine.states import Outcome, State
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of `job_events`: an event in its envelope. `data` is the canonical text that the digest covers."""
+
+    job_id: str
+    version: int
+    kind: str
+    from_state: State | None
+    to_state: State
+    run: int
+    stage: str | None
+    attempt: int | None
+    worker_id: str | None
+    at: datetime
+    data: str
+    digest: str
+    event: e.Event
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt at one stage. `due_at` is when it could have begun; `outcome` is None while it runs."""
+
+    run: int
+    stage: State
+    attempt: int
+    worker_id: str | None
+    host: str | None
+    device: str | None
+    token: int
+    due_at: datetime
+    started_at: datetime
+    ended_at: datetime | None = None
+    outcome: str | None = None
+    error_class: str | None = None
+    error_type: str | None = None
+    message: str | None = None
+    delay: float | None = None
+    counts: bool = True
+
+    @property
+    def wait_seconds(self) -> float:
+        """From due to begun."""
+        return (self.started_at - self.due_at).total_seconds()
+
+    @property
+    def run_seconds(self) -> float | None:
+        """From begun to ended; None while it runs."""
+        return None if self.ended_at is None else (self.ended_at - self.started_at).total_seconds()
+
+
+class Asset(msgspec.Struct, frozen=True, kw_only=True):
+    """One picture or video of a run: made, and perhaps uploaded."""
+
+    run: int
+    index: int
+    seed: int
+    name: str
+    digest: str
+    bytes: int
+    width: int
+    height: int
+    frames: int
+    content_type: str
+    seconds: float
+    bucket: str | None = None
+    key: str | None = None
+    url: str | None = None
+    uploaded_at: datetime | None = None
+
+
+class Callback(msgspec.Struct, frozen=True, kw_only=True):
+    """One callback request that was made."""
+
+    run: int
+    status: str
+    id: str
+    try_: int
+    at: datetime
+    delivered: bool
+    http_code: int | None
+    ms: float | None
+    answer: str | None
+    error: str | None
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where denoising can go on: step, file and its digest."""
+
+    step: int
+    of: int
+    name: str
+    digest: str
+    device_seconds: float
+
+
+class Error(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a run did not end as wished, or what its last failed attempt met."""
+
+    error_class: str
+    error_type: str
+    message: str
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A job after its first `version` events. Version, digest and token ride along: no write without them."""
+
+    id: str
+    version: int = 0
+    digest: str = ""
+    state: State = State.QUEUED
+    outcome: Outcome | None = None
+    run: int = 1
+    token: int = 0
+    worker_id: str | None = None
+    host: str | None = None
+    device: str | None = None
+    resume_at: datetime | None = None
+    job_type: str | None = None
+    user_id: str | None = None
+    queue: str = ""
+    source: str = ""
+    model: str | None = None
+    priority: int = 0
+    turn: int = 0
+    seed: int | None = None
+    payload_digest: str = ""
+    content_digest: str | None = None
+    enhanced_digest: str | None = None
+    enhancement_skipped: str | None = None
+    stages: tuple[State, ...] = ()
+    request: dict[str, Any] = {}
+    attempts: tuple[Attempt, ...] = ()
+    assets: tuple[Asset, ...] = ()
+    callbacks: tuple[Callback, ...] = ()
+    checkpoint: Checkpoint | None = None
+    references: tuple[dict[str, Any], ...] = ()
+    degraded: tuple[tuple[str, str], ...] = ()
+    media: e.MediaGenerated | None = None
+    cancel_by: str | None = None
+    cancel_reason: str | None = None
+    error: Error | None = None
+    created_at: datetime | None = None
+    queued_at: datetime | None = None
+    run_at: datetime | None = None
+    due_at: datetime | None = None
+    started_at: datetime | None = None
+    outcome_at: datetime | None = None
+    finished_at: datetime | None = None
+    last_at: datetime | None = None
+
+    @property
+    def open_attempt(self) -> Attempt | None:
+        """The attempt that is running, if one is."""
+        last = self.attempts[-1] if self.attempts else None
+        return last if last is not None and last.ended_at is None else None
+
+    def tries(self, stage: State) -> list[Attempt]:
+        """The attempts at `stage` in this run, oldest first."""
+        return [attempt for attempt in self.attempts if attempt.run == self.run and attempt.stage is stage]
+
+    @property
+    def current_assets(self) -> list[Asset]:
+        """The assets of this run that are believed to be in the spool or uploaded, by index."""
+        return sorted((asset for asset in self.assets if asset.run == self.run), key=lambda asset: asset.index)
+
+    @property
+    def assets_to_upload(self) -> list[Asset]:
+        """Made, and no event says that they are uploaded."""
+        return [asset for asset in self.current_assets if asset.key is None]
+
+    def told(self, status: str) -> list[Callback]:
+        """The callback requests of this run with that status."""
+        return [call for call in self.callbacks if call.run == self.run and call.status == status]

@@ -1,0 +1,85 @@
+"""What a stage handler may use. One `Tools` is made for each attempt; nothing in it outlives the attempt."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from statemachine.events import Event
+from statemachine.job import Job
+from workers.ports import Bucket, Clock, Engine, Receiver
+from workers.spool import Spool
+
+
+class Recorder(Protocol):
+    """The store as an attempt sees it."""
+
+    def record(self, job: Job, events: list[Event], *, personal: dict[str, Any] | None = None) -> Job:
+        """Append and return the job as it then stands. Raises FencedOut when the lease was passed on.
+
+        `personal` is merged into the job's content in `job_payloads` in the same transaction.
+        """
+
+    def renew(self, job: Job) -> float:
+        """Renew the lease and return the seconds that it holds. Raises FencedOut when it was passed on."""
+
+    def content(self, job: Job) -> dict[str, Any]:
+        """The job's personal content: prompt, negative_prompt, references, enhanced_prompt."""
+
+    def progress(self, job: Job, progress: dict[str, Any]) -> None:
+        """Tell people how far the attempt is. Best effort, never in the job's way, not part of the history."""
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """What handlers are told by the operator."""
+
+    callback_configured: bool = True
+    callback_seconds: float = 20.0
+    processing_seconds: float = 3.0
+    upload_seconds: float = 120.0
+    asset_urls: str = "path"
+    on_missing_reference: str = "fail"
+    worker_version: str = "0"
+    embed_prompt: bool = True
+
+
+@dataclass
+class Tools:
+    """The ports and the job at hand. `job` moves on with every `record`."""
+
+    job: Job
+    recorder: Recorder
+    clock: Clock
+    spool: Spool
+    bucket: Bucket
+    receiver: Receiver
+    engine: Engine
+    settings: StageSettings
+    draw: Callable[[], float]
+    _content: dict[str, Any] | None = field(default=None)
+
+    def record(self, *events: Event, personal: dict[str, Any] | None = None) -> Job:
+        """Append `events` now. An effect is recorded after it happened, never before."""
+        self.job = self.recorder.record(self.job, list(events), personal=personal)
+        if personal is not None:
+            self._content = None
+        return self.job
+
+    def renew(self, *, at_most: float) -> float:
+        """Renew the lease before an outside effect, and return its time limit in seconds.
+
+        Fencing does not guard a PUT or a POST: the effect must be over before the lease can pass on.
+        """
+        return min(at_most, max(1.0, self.recorder.renew(self.job) * 0.8))
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The job's personal content, read once an attempt."""
+        if self._content is None:
+            self._content = self.recorder.content(self.job)
+        return self._content
+
+    def now(self) -> datetime:
+        """The time that goes into events."""
+        return self.clock.now()
