@@ -1,0 +1,217 @@
+"""The settings of the service, checked by pydantic-settings. Every value knows where it came from.
+
+`load()` reads the world (flags, environment, file); `Settings(...)` reads nothing and is what tests make.
+Importing this costs 0.2 s: commands that only need the database's address ask `layers` instead.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from ourvidz import layers
+from ourvidz.layers import Found, SettingsError
+from ourvidz.masking import STARS, mask
+
+HEARTBEATS_PER_LEASE: Final = 3
+
+
+def _setting(default: Any, about: str, wanted: str, **constraints: Any) -> Any:
+    """A field that says what it is for and what it allows."""
+    return Field(default, description=about, json_schema_extra={"wanted": wanted}, **constraints)
+
+
+def _folder(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _http(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("not an http(s) URL with a host")
+    return url
+
+
+def _redis(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("redis", "rediss", "unix") or not (parts.hostname or parts.path):
+        raise ValueError("not a Redis URL")
+    return url
+
+
+def _database(url: str) -> str:
+    if not re.match(r"(sqlite|postgresql)(\+[a-z0-9_]+)?://", url):
+        raise ValueError("not a database URL")
+    return url
+
+
+def _storage(url: str) -> str:
+    if url.startswith(("supabase:", "s3://")):
+        raise ValueError("this version stores in a local folder only")
+    if not url.startswith("file:///"):
+        raise ValueError("not a storage URL")
+    return url
+
+
+def _device(device: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ValueError("not a device")
+    return device
+
+
+Folder = Annotated[Path, AfterValidator(_folder)]
+HttpUrl = Annotated[str, AfterValidator(_http)]
+_DATABASES = "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME"
+
+
+class Settings(BaseSettings):
+    """All settings, valid and complete. Frozen; secrets are `SecretStr`."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    database_url: Annotated[str, AfterValidator(_database)] = _setting(
+        "", "Where the history lives. SQLite serves one host, PostgreSQL many.", _DATABASES, validate_default=False
+    )
+    data_dir: Folder = _setting(Path("ourvidz-data"), "Holds whatever has no place of its own.", "a folder")
+    redis_url: Annotated[str, AfterValidator(_redis)] | None = _setting(
+        None,
+        "Where producers push jobs. Without it, jobs come from the command line.",
+        "redis://HOST:PORT or rediss://…",
+    )
+    storage_url: Annotated[str, AfterValidator(_storage)] = _setting(
+        "",
+        "Where pictures go, as {bucket}/{user_id}/{file}.",
+        "file:///FOLDER (supabase: and s3:// are not in this version yet)",
+        validate_default=False,
+    )
+    callback_url: HttpUrl | None = _setting(
+        None, "Who is told of every outcome. Without it, nobody is.", "an http:// or https:// address"
+    )
+    callback_secret: SecretStr | None = _setting(
+        None, "Signs callbacks as Standard Webhooks do.", "a secret, best as whsec_ and base64"
+    )
+    spool_dir: Folder = _setting(
+        Path(), "Files of jobs in work. Must be a disk of this host.", "a folder", validate_default=False
+    )
+    sdxl_model: Folder | None = _setting(None, "The SDXL model.", "a .safetensors file or a diffusers folder")
+    device: Annotated[str, AfterValidator(_device)] = _setting(
+        "auto", "What generates. auto takes CUDA where it is.", "auto, cpu, cuda or cuda:N"
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = _setting(
+        "auto",
+        "Precision of the weights. auto is float16 on CUDA, float32 on the CPU.",
+        "auto, float32, float16 or bfloat16",
+    )
+    engine: Literal["diffusers", "null"] = _setting(
+        "diffusers", "null draws test pictures without a model.", "diffusers or null"
+    )
+    lease_seconds: float = _setting(
+        30.0, "A worker unheard of for so long has lost its jobs. It is heard three times as often.",
+        "a number from 3 to 3600", ge=3, le=3600, allow_inf_nan=False,
+    )  # fmt: skip
+    on_missing_reference: Literal["fail", "generate_without"] = _setting(
+        "fail", "What a reference that cannot be fetched does to its job.", "fail or generate_without"
+    )
+    embed_prompt: bool = _setting(True, "Whether PNG metadata holds the prompt.", "true or false")
+    max_payload_bytes: int = _setting(
+        1_048_576, "Larger payloads are refused.", "a whole number from 1024 to 16777216", ge=1024, le=16_777_216
+    )
+    log_format: Literal["auto", "console", "json"] = _setting(
+        "auto", "auto is console on a terminal and json elsewhere.", "auto, console or json"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        "info", "What is logged at all.", "debug, info, warning or error"
+    )
+    supabase_url: HttpUrl | None = _setting(
+        None, "Gives callback_url where none is set.", "an http:// or https:// address"
+    )
+    supabase_service_key: SecretStr | None = _setting(None, "Bearer token of callbacks.", "a key")
+    upstash_redis_rest_url: HttpUrl | None = _setting(
+        None, "With the token, gives redis_url where none is set.", "an https:// address"
+    )
+    upstash_redis_rest_token: SecretStr | None = _setting(None, "Password of that Redis.", "a token")
+
+    _found: dict[str, Found] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` gathered: it alone knows which layer a value came from."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _follow_the_data_dir(self) -> Self:
+        defaults = {
+            "database_url": layers.default_database_url(self.data_dir),
+            "storage_url": f"file://{self.data_dir / 'storage'}",
+            "spool_dir": self.data_dir / "spool",
+        }
+        for name, value in defaults.items():
+            if name not in self.model_fields_set:
+                self.__dict__[name] = value  # frozen for users, not for its own defaults
+        return self
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """How often a worker renews its leases: three times a lease."""
+        return self.lease_seconds / HEARTBEATS_PER_LEASE
+
+    @property
+    def storage_dir(self) -> Path:
+        """The folder of `storage_url`."""
+        return Path(unquote(urlsplit(self.storage_url).path))
+
+    def source(self, name: str) -> str:
+        """Where the value of `name` came from: flag, environment …, file …, derived …, default."""
+        return self._found[name].source if name in self._found else "default"
+
+    def shown(self, name: str) -> str:
+        """The value of `name` for people: secrets and passwords masked."""
+        value = getattr(self, name)
+        if value is None:
+            return "-"
+        if isinstance(value, SecretStr):
+            return STARS
+        if isinstance(value, bool):
+            return str(value).lower()
+        return f"{value:g}" if isinstance(value, float) else mask(str(value))
+
+
+def load(
+    flags: Mapping[str, Any] | None = None, *, config: Path | None = None, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """Gather, check and return the settings. Raises SettingsError with one sentence for each that is wrong."""
+    found = layers.gather(flags, config=config, environ=environ)
+    try:
+        settings = Settings(**{name: entry.value for name, entry in found.items()})
+    except ValidationError as error:
+        raise SettingsError(*_sentences(error, found)) from None
+    settings._found.update(found)
+    return settings
+
+
+def wanted(field: FieldInfo) -> str:
+    """What a field allows, in words."""
+    extra = field.json_schema_extra
+    return str(extra["wanted"]) if isinstance(extra, dict) else ""
+
+
+def _sentences(error: ValidationError, found: Mapping[str, Found]) -> list[str]:
+    """One sentence for each bad value: where it stands, wanted, got. A secret is never repeated."""
+    sentences: dict[str, str] = {}
+    for problem in error.errors(include_url=False):
+        name = str(problem["loc"][0])
+        got = STARS if name in layers.SECRETS else mask(repr(found[name].value))
+        sentences[name] = f"{name} ({found[name].source}): wanted {wanted(Settings.model_fields[name])}, got {got}"
+    return list(sentences.values())
