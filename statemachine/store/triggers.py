@@ -44,5 +44,5 @@ for _dialect, _statements in _BY_DIALECT.items():
         event.listen(
             job_events.metadata,
             "after_create",
-            DDL(_statement.replace("%", "%%")).execute_if(dialect=_dialect),
+            DDL(_statement.replace("%", "%%")).execute_if(dialect=_dialect),  # type: ignore[no-untyped-call]
         )

@@ -1,0 +1,166 @@
+"""Appending: many jobs' events in one transaction, each job's all or none."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Integer, column, select, update, values
+
+from statemachine.errors import Conflict, FencedOut, StaleJob
+from statemachine.events import Event
+from statemachine.job import Job, Stored
+from statemachine.store.codec import canonical, seal_all
+from statemachine.store.projections import IMMUTABLE, job_row, upsert, write_details
+from statemachine.store.schema import job_events, job_leases, job_payloads, jobs, rejected_writes
+
+
+class Sealed(msgspec.Struct, frozen=True, kw_only=True):
+    """Events that are ready to be written behind `before`. Sealed once: a retry writes the same bytes."""
+
+    before: Job
+    after: Job
+    rows: list[Stored]
+    worker_id: str | None
+    at: datetime
+    personal: dict[str, Any] | None = None
+
+
+def prepare(
+    job: Job,
+    events: list[Event],
+    *,
+    worker_id: str | None,
+    at: datetime,
+    personal: dict[str, Any] | None = None,
+) -> Sealed:
+    """Judge and seal `events`. Raises IllegalEvent; touches no database."""
+    rows, after = seal_all(job, events, worker_id=worker_id, at=at)
+    return Sealed(before=job, after=after, rows=rows, worker_id=worker_id, at=at, personal=personal)
+
+
+def append(connection: Connection, group: list[Sealed]) -> list[Job | Conflict]:
+    """Write each of `group` right after the version and under the token that it names, or nothing of it.
+
+    Returns, in order, the job as it now stands, or StaleJob (another writer was first: reload and judge again) or
+    FencedOut (final; a row in `rejected_writes` tells of it). A write that is already there, because a commit's
+    acknowledgement was lost, is a success. The caller owns the transaction; jobs in a group are distinct.
+    """
+    ordered = sorted(group, key=lambda sealed: sealed.before.id)  # one order of row locks for all: no deadlocks
+    won = _move(connection, ordered)
+    winners = [sealed for sealed in ordered if sealed.before.id in won]
+    if winners:
+        write_events(connection, [row for sealed in winners for row in sealed.rows])
+        write_details(connection, [(sealed.before, sealed.after) for sealed in winners])
+        _follow_leases(connection, winners)
+        for sealed in winners:
+            if sealed.personal is not None:
+                _merge_personal(connection, sealed.before.id, sealed.personal)
+    results: dict[str, Job | Conflict] = {sealed.before.id: sealed.after for sealed in winners}
+    for sealed in ordered:
+        if sealed.before.id not in won:
+            results[sealed.before.id] = _judge_loser(connection, sealed)
+    return [results[sealed.before.id] for sealed in group]
+
+
+def write_events(connection: Connection, rows: list[Stored]) -> None:
+    """Insert the rows as they are."""
+    connection.execute(
+        job_events.insert(),
+        [
+            {
+                "job_id": row.job_id,
+                "version": row.version,
+                "kind": row.kind,
+                "from_state": None if row.from_state is None else row.from_state.value,
+                "to_state": row.to_state.value,
+                "run": row.run,
+                "stage": row.stage,
+                "attempt": row.attempt,
+                "worker_id": row.worker_id,
+                "at": row.at,
+                "data": row.data,
+                "digest": row.digest,
+            }
+            for row in rows
+        ],
+    )
+
+
+def _move(connection: Connection, ordered: list[Sealed]) -> set[str]:
+    """Compare version and token and write the projection's rows in one UPDATE; return the ids that it found."""
+    moving = [name for name in job_row(ordered[0].after) if name not in IMMUTABLE]
+    types = {name: jobs.c[name].type for name in moving}
+    fresh = values(
+        column("id", jobs.c.id.type),
+        column("expected_version", Integer),
+        column("expected_token", Integer),
+        *(column(f"new_{name}", types[name]) for name in moving),
+        name="fresh",
+    )
+    found: set[str] = set()
+    for start in range(0, len(ordered), 200):  # SQLite takes 32,766 variables in a statement
+        part = ordered[start : start + 200]
+        rows = []
+        for sealed in part:
+            after = job_row(sealed.after)
+            rows.append((sealed.before.id, sealed.before.version, sealed.before.token, *(after[n] for n in moving)))
+        source = fresh.data(rows).cte("fresh")
+        statement = (
+            update(jobs)
+            .where(
+                jobs.c.id == source.c.id,
+                jobs.c.version == source.c.expected_version,
+                jobs.c.token == source.c.expected_token,
+            )
+            .values({jobs.c[name]: source.c[f"new_{name}"] for name in moving})
+            .returning(jobs.c.id)
+        )
+        found.update(connection.scalars(statement))
+    return found
+
+
+def _follow_leases(connection: Connection, winners: list[Sealed]) -> None:
+    """A lease ends with the event that ends it, in the same transaction."""
+    ended = [s.after.id for s in winners if s.after.state.terminal]
+    freed = [s.after.id for s in winners if not s.after.state.terminal and s.before.worker_id and not s.after.worker_id]
+    if ended:
+        connection.execute(job_leases.delete().where(job_leases.c.job_id.in_(ended)))
+    if freed:
+        connection.execute(
+            update(job_leases)
+            .where(job_leases.c.job_id.in_(freed))
+            .values(worker_id=None, expires_at=None, progress=None, progress_at=None)
+        )
+
+
+def _merge_personal(connection: Connection, job_id: str, personal: dict[str, Any]) -> None:
+    known = connection.scalar(select(job_payloads.c.content).where(job_payloads.c.job_id == job_id))
+    content = {**(json.loads(known) if known else {}), **personal}
+    upsert(connection, job_payloads, [{"job_id": job_id, "content": canonical(content)}])
+
+
+def _judge_loser(connection: Connection, sealed: Sealed) -> Job | Conflict:
+    job, last = sealed.before, sealed.rows[-1]
+    mine = select(job_events.c.digest).where(job_events.c.job_id == job.id, job_events.c.version == last.version)
+    if connection.scalar(mine) == last.digest:
+        return sealed.after  # the commit went through, only its acknowledgement was lost
+    found = connection.execute(select(jobs.c.version, jobs.c.token).where(jobs.c.id == job.id)).one_or_none()
+    if found is not None and found.token == job.token:
+        return StaleJob(job.id, job.version, found.version)
+    conflict = FencedOut(job.id, job.token, None if found is None else found.token)
+    connection.execute(
+        rejected_writes.insert(),
+        {
+            "job_id": job.id,
+            "worker_id": sealed.worker_id,
+            "token": job.token,
+            "found_token": None if found is None else found.token,
+            "version": job.version,
+            "found_version": None if found is None else found.version,
+            "kinds": ",".join(row.kind for row in sealed.rows),
+            "reason": str(conflict),
+            "at": sealed.at,
+        },
+    )
+    return conflict

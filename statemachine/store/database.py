@@ -1,0 +1,98 @@
+"""Opening the database, and telling its absence from its errors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from statemachine.errors import StoreAway
+
+BUSY_SECONDS: Final = 30.0
+"""How long a SQLite writer waits for another process's transaction."""
+
+_READ: Final = {"read_only": True}
+
+
+def open_engine(url: str) -> Engine:
+    """Open SQLite or PostgreSQL by its SQLAlchemy URL. Raises ValueError for any other.
+
+    SQLite: WAL, `synchronous=FULL` (a commit that was told is on the disk), every write transaction immediate.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ValueError(f"database_url: wanted sqlite:///FILE or postgresql://…, got {url!r}") from error
+    match parsed.get_backend_name():
+        case "sqlite":
+            if not parsed.database or parsed.database == ":memory:":
+                raise ValueError("database_url: a SQLite database must be a file, so that a restart finds it again")
+            Path(parsed.database).absolute().parent.mkdir(parents=True, exist_ok=True)
+            engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+            event.listen(engine, "connect", _prepare_sqlite)
+            event.listen(engine, "begin", _begin_sqlite)
+        case "postgresql":
+            engine = create_engine(
+                parsed.set(drivername="postgresql+psycopg"),
+                pool_pre_ping=True,
+                pool_size=8,
+                max_overflow=8,
+                connect_args={"connect_timeout": 5, "application_name": "ourvidz"},
+            )
+        case other:
+            raise ValueError(f"database_url: wanted sqlite:///FILE or postgresql://…, got {other}://…")
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun below, so that a write is immediate
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One write transaction. Raises `StoreAway` where the database is away or cut the connection."""
+    with _telling_away(), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One read transaction on a stable snapshot. Raises `StoreAway` likewise."""
+    with _telling_away(), engine.connect().execution_options(**_READ) as connection:
+        yield connection
+
+
+@contextmanager
+def _telling_away() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, DisconnectionError, PoolTimeout) as error:
+        if isinstance(error, OperationalError) and _is_our_mistake(error):
+            raise
+        raise StoreAway(_sentence(error)) from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise StoreAway(_sentence(error)) from error
+        raise
+
+
+def _is_our_mistake(error: OperationalError) -> bool:
+    """SQLite reports a missing table or a syntax error by the same class as a locked or vanished file."""
+    text = str(error.orig)
+    return text.startswith(("no such table", "no such column", "near ", "no such index"))
+
+
+def _sentence(error: Exception) -> str:
+    """The driver's first line; it names host and database, never the password."""
+    cause = getattr(error, "orig", None) or error
+    return f"the database does not answer: {str(cause).strip().splitlines()[0] if str(cause).strip() else cause!r}"

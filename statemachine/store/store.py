@@ -1,0 +1,151 @@
+"""The event store: one door to the database for everyone who works on jobs."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Engine, select
+
+from statemachine.admission import Admission, DeadLetter, NewJob
+from statemachine.errors import Conflict, UnknownJob
+from statemachine.events import Event
+from statemachine.job import Job, Stored
+from statemachine.store import claims
+from statemachine.store.admit import admit
+from statemachine.store.append import Sealed, append, prepare
+from statemachine.store.claims import Claimant, Lease
+from statemachine.store.clock import DatabaseClock
+from statemachine.store.codec import replay, stored
+from statemachine.store.database import open_engine, reading, transaction
+from statemachine.store.projections import upsert
+from statemachine.store.rebuild import Rebuilt, rebuild
+from statemachine.store.schema import Row, job_events, job_payloads, workers
+from statemachine.store.schema_version import check as check_schema
+from statemachine.store.wakeups import WakeUps, open_wakeups
+
+
+class StoreClock(Protocol):
+    """The time that goes into events and leases."""
+
+    def now(self) -> datetime:
+        """Aware, UTC."""
+
+
+class EventStore:
+    """Append, claim, renew and read. Every method is one transaction; errors are those of `statemachine.errors`."""
+
+    def __init__(self, engine: Engine, *, clock: StoreClock, wakeups: WakeUps) -> None:
+        self.engine = engine
+        self.clock = clock
+        self.wakeups = wakeups
+
+    def now(self) -> datetime:
+        """The database's time where it has one of its own, the host's otherwise."""
+        return self.clock.now()
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """A read-only connection on one snapshot."""
+        return reading(self.engine)
+
+    def write(self) -> AbstractContextManager[Connection]:
+        """A write transaction. What is written into the history goes through `append_group` all the same."""
+        return transaction(self.engine)
+
+    def admit(self, arrivals: Sequence[NewJob | DeadLetter], *, at: datetime | None = None) -> list[Admission]:
+        """Make jobs or dead letters of `arrivals`, all or none; wake the workers."""
+        moment = at or self.now()
+        with self.write() as connection:
+            verdicts = admit(connection, arrivals, at=moment)
+        self.wakeups.notify()
+        return verdicts
+
+    def append_group(self, group: Sequence[Sealed]) -> list[Job | Conflict]:
+        """Write the appends of many jobs in one transaction. See `append.append`."""
+        with self.write() as connection:
+            results = append(connection, list(group))
+        if any(isinstance(job, Job) and job.worker_id is None for job in results):
+            self.wakeups.notify()  # something became claimable, or ended
+        return results
+
+    def append(
+        self,
+        job: Job,
+        events: list[Event],
+        *,
+        worker_id: str | None = None,
+        personal: dict[str, Any] | None = None,
+    ) -> Job:
+        """Write `events` behind `job`. Raises StaleJob or FencedOut; see `Writer` for many at once."""
+        sealed = prepare(job, events, worker_id=worker_id, at=self.now(), personal=personal)
+        result = self.append_group([sealed])[0]
+        if isinstance(result, Conflict):
+            raise result
+        return result
+
+    def claim(self, who: Claimant, *, limit: int) -> list[Job]:
+        """Lease up to `limit` due jobs to `who`."""
+        now = self.now()
+        with self.write() as connection:
+            return claims.claim(connection, who, limit=limit, now=now)
+
+    def renew(self, worker_id: str, held: Mapping[str, tuple[int, str | None]], *, seconds: float) -> set[str]:
+        """Extend leases to `seconds` from now; return the ids of those that are still this worker's."""
+        now = self.now()
+        with self.write() as connection:
+            return claims.renew(connection, worker_id, held, until=now + timedelta(seconds=seconds), now=now)
+
+    def leases(self) -> list[Lease]:
+        """Every lease that somebody holds."""
+        with self.read() as connection:
+            return claims.held_by_anyone(connection)
+
+    def next_due(self) -> datetime | None:
+        """When the earliest waiting retry is due."""
+        with self.read() as connection:
+            return claims.next_due(connection, now=self.now())
+
+    def see_worker(self, row: Row) -> None:
+        """Write the worker's own row: that it lives, what it can do, how it is."""
+        with self.write() as connection:
+            upsert(connection, workers, [row])
+
+    def load(self, job_id: str) -> Job:
+        """The job as its history says. Raises UnknownJob."""
+        return replay(job_id, self.history(job_id))
+
+    def history(self, job_id: str) -> list[Stored]:
+        """The job's events, oldest first. Raises UnknownJob."""
+        statement = select(job_events).where(job_events.c.job_id == job_id).order_by(job_events.c.version)
+        with self.read() as connection:
+            rows = [stored(row) for row in connection.execute(statement)]
+        if not rows:
+            raise UnknownJob(f"no job has the id {job_id}")
+        return rows
+
+    def content(self, job_id: str) -> dict[str, Any]:
+        """The job's personal content; empty when it was erased or never readable."""
+        with self.read() as connection:
+            text = connection.scalar(select(job_payloads.c.content).where(job_payloads.c.job_id == job_id))
+        return dict(json.loads(text)) if text else {}
+
+    def rebuild(self, job_ids: Sequence[str] | None = None) -> Iterator[Rebuilt]:
+        """Make the projections again from the events alone, in batches; yield what changed."""
+        return rebuild(self.engine, job_ids)
+
+    def check_schema(self) -> None:
+        """Raise SchemaMismatch unless the tables are of this version."""
+        with self.read() as connection:
+            check_schema(connection)
+
+    def close(self) -> None:
+        """Give the connections back and stop listening."""
+        self.wakeups.close()
+        self.engine.dispose()
+
+
+def open_store(url: str, *, clock: StoreClock | None = None) -> EventStore:
+    """Open the database at a SQLAlchemy URL. Raises ValueError for a URL that is neither SQLite nor PostgreSQL."""
+    engine = open_engine(url)
+    return EventStore(engine, clock=clock or DatabaseClock(engine), wakeups=open_wakeups(engine))
