@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Integer, column, select, update, values
+from sqlalchemy import Connection, Integer, cast, column, select, update, values
 
 from statemachine.errors import Conflict, FencedOut, StaleJob
 from statemachine.events import Event
@@ -98,6 +98,8 @@ def _move(connection: Connection, ordered: list[Sealed]) -> set[str]:
         *(column(f"new_{name}", types[name]) for name in moving),
         name="fresh",
     )
+    # A column of nothing but NULLs is text to PostgreSQL; to SQLite a cast would turn times into numbers.
+    typed = cast if connection.dialect.name == "postgresql" else (lambda value, _type: value)
     found: set[str] = set()
     for start in range(0, len(ordered), 200):  # SQLite takes 32,766 variables in a statement
         part = ordered[start : start + 200]
@@ -113,7 +115,7 @@ def _move(connection: Connection, ordered: list[Sealed]) -> set[str]:
                 jobs.c.version == source.c.expected_version,
                 jobs.c.token == source.c.expected_token,
             )
-            .values({jobs.c[name]: source.c[f"new_{name}"] for name in moving})
+            .values({jobs.c[name]: typed(source.c[f"new_{name}"], types[name]) for name in moving})
             .returning(jobs.c.id)
         )
         found.update(connection.scalars(statement))

@@ -29,7 +29,7 @@ BEGIN
   IF TG_OP = 'DELETE' AND EXISTS (SELECT 1 FROM retention_door) THEN
     RETURN OLD;
   END IF;
-  RAISE EXCEPTION 'job_events is append-only: % refused', TG_OP;
+  RAISE EXCEPTION USING MESSAGE = 'job_events is append-only: ' || TG_OP || ' refused';
 END $$""",
     """CREATE TRIGGER job_events_no_change BEFORE UPDATE OR DELETE ON job_events
 FOR EACH ROW EXECUTE FUNCTION job_events_append_only()""",
@@ -44,5 +44,5 @@ for _dialect, _statements in _BY_DIALECT.items():
         event.listen(
             job_events.metadata,
             "after_create",
-            DDL(_statement.replace("%", "%%")).execute_if(dialect=_dialect),  # type: ignore[no-untyped-call]
+            DDL(_statement).execute_if(dialect=_dialect),  # type: ignore[no-untyped-call]
         )
