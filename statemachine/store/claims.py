@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, or_, select, update
 
 from statemachine import decisions
 from statemachine.job import Job, Stored
@@ -16,7 +16,7 @@ from statemachine.store.schema import job_events, job_leases, jobs, queues
 
 
 class Claimant(msgspec.Struct, frozen=True, kw_only=True):
-    """Who claims, and what it can do. Jobs in `callback` need no model: anyone may tell their outcome."""
+    """Who claims, and what it can do."""
 
     worker_id: str
     host: str
@@ -35,12 +35,17 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     renewed_at: datetime | None
 
 
-def claim(connection: Connection, who: Claimant, *, limit: int, now: datetime) -> list[Job]:
+def claim(connection: Connection, who: Claimant, *, telling: bool, limit: int, now: datetime) -> list[Job]:
     """Lease up to `limit` jobs that are due, in the order: priority, round-robin over users, age.
+
+    `telling`: those of which only the callback is left; they need no model, so every worker may take any.
+    Otherwise those before it, of the types that this worker can make.
 
     On PostgreSQL several claimants pass each other by SKIP LOCKED; on SQLite the transaction is immediate.
     """
-    chosen = list(connection.scalars(_due(who, now).limit(limit).with_for_update(skip_locked=True, of=jobs)))
+    chosen = list(
+        connection.scalars(due(who, telling=telling, now=now).limit(limit).with_for_update(skip_locked=True, of=jobs))
+    )
     if not chosen:
         return []
     held = load_many(connection, chosen)
@@ -75,8 +80,11 @@ def claim(connection: Connection, who: Claimant, *, limit: int, now: datetime) -
     return claimed
 
 
-def _due(who: Claimant, now: datetime):  # type: ignore[no-untyped-def]  # Select's parameters say nothing here
-    able: ColumnElement[bool] = or_(jobs.c.state == State.CALLBACK.value, jobs.c.job_type.in_(list(who.job_types)))
+def due(who: Claimant, *, telling: bool, now: datetime) -> Select[str]:
+    """The ids of what `who` may claim, in order."""
+    able: ColumnElement[bool] = jobs.c.state == State.CALLBACK.value
+    if not telling:
+        able = and_(jobs.c.state != State.CALLBACK.value, jobs.c.job_type.in_(list(who.job_types)))
     paused = select(queues.c.name).where(queues.c.paused_at.is_not(None))
     return (
         select(jobs.c.id)

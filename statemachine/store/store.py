@@ -21,7 +21,7 @@ from statemachine.store.codec import replay, stored
 from statemachine.store.database import open_engine, reading, transaction
 from statemachine.store.projections import upsert
 from statemachine.store.rebuild import Rebuilt, rebuild
-from statemachine.store.schema import Row, job_events, job_payloads, workers
+from statemachine.store.schema import Row, job_events, job_payloads, jobs, workers
 from statemachine.store.schema_version import check as check_schema
 from statemachine.store.wakeups import WakeUps, open_wakeups
 
@@ -84,11 +84,15 @@ class EventStore:
             raise result
         return result
 
-    def claim(self, who: Claimant, *, limit: int) -> list[Job]:
-        """Lease up to `limit` due jobs to `who`."""
+    def claim(self, who: Claimant, *, telling: bool, limit: int) -> list[Job]:
+        """Lease up to `limit` due jobs to `who`. See `claims.claim`."""
         now = self.now()
+        if self.engine.dialect.name == "sqlite":
+            with self.read() as connection:  # an idle claimant must not take SQLite's one write lock
+                if connection.execute(claims.due(who, telling=telling, now=now).limit(1)).first() is None:
+                    return []
         with self.write() as connection:
-            return claims.claim(connection, who, limit=limit, now=now)
+            return claims.claim(connection, who, telling=telling, limit=limit, now=now)
 
     def renew(self, worker_id: str, held: Mapping[str, tuple[int, str | None]], *, seconds: float) -> set[str]:
         """Extend leases to `seconds` from now; return the ids of those that are still this worker's."""
@@ -129,6 +133,12 @@ class EventStore:
         with self.read() as connection:
             text = connection.scalar(select(job_payloads.c.content).where(job_payloads.c.job_id == job_id))
         return dict(json.loads(text)) if text else {}
+
+    def finished(self, job_id: str) -> bool:
+        """True where the job has ended, or is not known at all."""
+        with self.read() as connection:
+            row = connection.execute(select(jobs.c.finished_at).where(jobs.c.id == job_id)).one_or_none()
+        return row is None or row.finished_at is not None
 
     def rebuild(self, job_ids: Sequence[str] | None = None) -> Iterator[Rebuilt]:
         """Make the projections again from the events alone, in batches; yield what changed."""

@@ -1,0 +1,77 @@
+"""The supervisor: ends leases that nobody renews. Any number may run at once; each of their writes is fenced."""
+
+from datetime import datetime
+
+import msgspec
+import structlog
+
+from statemachine import decisions
+from statemachine.errors import Conflict, StoreAway
+from statemachine.store import EventStore
+from statemachine.store.claims import Lease
+from workers.ports import Clock
+
+log = structlog.get_logger()
+
+
+class _Seen(msgspec.Struct):
+    renewed_at: datetime | None
+    since: float
+
+
+class Supervisor:
+    """A plain object with `tick(now)`.
+
+    It expires only a lease that its own monotonic clock saw unrenewed for a whole lease time: no wall clock that
+    jumps, and no database that was away for a while, can make it take a job from a worker that lives.
+    """
+
+    def __init__(self, store: EventStore, clock: Clock, *, name: str, lease_seconds: float) -> None:
+        self._store = store
+        self._clock = clock
+        self._name = name
+        self._lease_seconds = lease_seconds
+        self._seen: dict[tuple[str, int], _Seen] = {}
+
+    def tick(self, now: datetime) -> int:
+        """Look at every lease once; return how many were ended. Never raises for the database being away."""
+        try:
+            leases = self._store.leases()
+        except StoreAway as error:
+            log.warning("database away", reason=str(error))
+            self._seen.clear()  # it comes back with old leases: everybody gets a whole lease time to renew
+            return 0
+        monotonic = self._clock.monotonic()
+        self._seen = {(lease.job_id, lease.token): self._sighting(lease, monotonic) for lease in leases}
+        return sum(self._expire(lease) for lease in leases if self._over(lease, now, monotonic))
+
+    def _sighting(self, lease: Lease, monotonic: float) -> _Seen:
+        known = self._seen.get((lease.job_id, lease.token))
+        if known is None or known.renewed_at != lease.renewed_at:
+            return _Seen(lease.renewed_at, monotonic)
+        return known
+
+    def _over(self, lease: Lease, now: datetime, monotonic: float) -> bool:
+        if lease.expires_at is not None and lease.expires_at > now:
+            return False
+        return monotonic - self._seen[lease.job_id, lease.token].since >= self._lease_seconds
+
+    def _expire(self, lease: Lease) -> int:
+        """The job goes back to wait its turn, or is poison and fails."""
+        try:
+            job = self._store.load(lease.job_id)
+            if job.token != lease.token or job.worker_id is None:
+                return 0
+            events = decisions.interrupt(
+                job,
+                reason="lease expired",
+                by=self._name,
+                now=self._store.now(),
+                detail=f"{lease.worker_id} did not renew its lease for {self._lease_seconds:g} s",
+            )
+            self._store.append(job, events)
+        except (Conflict, StoreAway) as error:
+            log.info("lease not ended", job=lease.job_id, reason=str(error))  # its worker lives, or another was first
+            return 0
+        log.warning("lease ended", job=lease.job_id, token=lease.token, worker=lease.worker_id)
+        return 1

@@ -1,0 +1,232 @@
+"""A worker: claims jobs, walks them through its lanes, keeps their leases alive."""
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Final
+
+import msgspec
+import structlog
+
+from statemachine import decisions
+from statemachine.errors import Conflict, StoreAway
+from statemachine.job import Job
+from statemachine.states import State
+from statemachine.store import EventStore
+from statemachine.store.claims import Claimant
+from statemachine.store.writer import Writer
+from workers.held import Held
+from workers.lane import Handler, Lane
+from workers.ports import Bucket, Clock, Engine, Receiver
+from workers.recorder import StoreRecorder
+from workers.spool import Spool
+from workers.tools import StageSettings, Tools
+
+LANES: Final[dict[str, tuple[State, ...]]] = {
+    "prepare": (State.FETCHING_REFS,),
+    "engine": (State.ENHANCING, State.GENERATING),
+    "deliver": (State.UPLOADING, State.CALLBACK),
+}
+SLOTS: Final = {"prepare": 2, "engine": 2, "deliver": 4}
+"""Two in the engine lane: while one is on the device, the next already lies in the engine process."""
+
+log = structlog.get_logger()
+_dice: Final = random.SystemRandom()
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """Who this worker is, and what it can make."""
+
+    worker_id: str
+    host: str
+    pid: int
+    device: str
+    job_types: list[str]
+    models: dict[str, str]
+    version: str
+    lease_seconds: float = 30.0
+
+
+class Ports(msgspec.Struct, frozen=True, kw_only=True):
+    """The doors of one worker."""
+
+    clock: Clock
+    spool: Spool
+    bucket: Bucket
+    receiver: Receiver
+    engine: Engine
+
+
+class Worker:
+    """A plain object. `claim_tick`, `heartbeat_tick` and each lane's `tick` are called by threads, or by a test."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        store: EventStore,
+        ports: Ports,
+        handlers: Mapping[State, Handler],
+        settings: StageSettings,
+        *,
+        pause: Callable[[int], None],
+        draw: Callable[[], float] = _dice.random,
+    ) -> None:
+        self.identity = identity
+        self.store = store
+        self.ports = ports
+        self.settings = settings
+        self.held = Held()
+        self.draining = False
+        self._draw = draw
+        self._engine_state: tuple[str | None, int | None] = (None, None)
+        self._started_at = store.now()
+        self._seen_at: float | None = None
+        self._renewed_at: float | None = None
+        self.writer = Writer(store, pause=pause)
+        self._recorder = StoreRecorder(
+            store,
+            self.writer,
+            self.held,
+            ports.clock,
+            worker_id=identity.worker_id,
+            lease_seconds=identity.lease_seconds,
+        )
+        self.lanes = {
+            name: Lane(
+                name,
+                {state: handlers[state] for state in states},
+                slots=SLOTS[name],
+                tools_for=self._tools_for,
+                hand_on=self._hand_on,
+                let_go=self._let_go,
+                worker_id=identity.worker_id,
+            )
+            for name, states in LANES.items()
+        }
+        self._lane_of = {state: self.lanes[name] for name, states in LANES.items() for state in states}
+        self._claimant = Claimant(
+            worker_id=identity.worker_id,
+            host=identity.host,
+            device=identity.device,
+            job_types=identity.job_types,
+            lease_seconds=identity.lease_seconds,
+        )
+
+    def claim_tick(self, now: datetime) -> int:
+        """Claim what there is room for: never more than free slots + 1, nothing for a lane that is paused."""
+        if self.draining:
+            return 0
+        held = [job.state for job in self.held.jobs()]
+        telling = sum(state is State.CALLBACK for state in held)
+        drawing = sum(state not in (State.UPLOADING, State.CALLBACK) for state in held)
+        claimed: list[Job] = []
+        # A receiver or a bucket that is down must not make the device draw more than can be delivered.
+        backlog = len(held) - drawing
+        if not self.lanes["deliver"].paused(now):
+            room = SLOTS["deliver"] + 1 - telling
+            if room > 0:
+                claimed += self.store.claim(self._claimant, telling=True, limit=room)
+            room = SLOTS["engine"] + 1 - drawing
+            if room > 0 and backlog < 4 * SLOTS["deliver"] and not self.lanes["engine"].paused(now):
+                claimed += self.store.claim(self._claimant, telling=False, limit=room)
+        for job in claimed:
+            self.held.keep(job, monotonic=self.ports.clock.monotonic())
+            self._hand_on(job)
+        return len(claimed)
+
+    def heartbeat_tick(self, now: datetime, *, progress_seconds: float = 0.5) -> set[str]:
+        """Renew the leases when a third of them is over, or progress is to be told; return the ids that were lost."""
+        monotonic = self.ports.clock.monotonic()
+        third = self.identity.lease_seconds / 3
+        if self._seen_at is None or monotonic - self._seen_at >= third:
+            self.see(now, state="draining" if self.draining else "active")
+            self._seen_at = monotonic
+        held = self.held.renewable(monotonic=monotonic)
+        telling = any(progress is not None for _, progress in held.values())
+        due = progress_seconds if telling else third
+        if not held or (self._renewed_at is not None and monotonic - self._renewed_at < due):
+            return set()
+        kept = self.store.renew(self.identity.worker_id, held, seconds=self.identity.lease_seconds)
+        self._renewed_at = monotonic
+        still = {job.id: job.token for job in self.held.jobs()}
+        lost = {job_id for job_id, (token, _) in held.items() if job_id not in kept and still.get(job_id) == token}
+        for job_id in lost:
+            log.warning("lease lost", job=job_id, token=held[job_id][0])
+            self.ports.engine.cancel(f"{job_id}:{held[job_id][0]}")
+        return lost
+
+    def engine_is(self, engine: str | None, pid: int | None) -> None:
+        """What the worker's row tells of its engine process."""
+        self._engine_state = (engine, pid)
+
+    def see(self, now: datetime, *, state: str) -> None:
+        """Write the worker's own row."""
+        who = self.identity
+        engine, engine_pid = self._engine_state
+        paused = [f"{name} paused: {lane.pause_reason}" for name, lane in self.lanes.items() if lane.paused(now)]
+        self.store.see_worker(
+            {
+                "worker_id": who.worker_id,
+                "host": who.host,
+                "pid": who.pid,
+                "device": who.device,
+                "engine": engine,
+                "engine_pid": engine_pid,
+                "job_types": json.dumps(who.job_types),
+                "models": json.dumps(who.models),
+                "state": state,
+                "note": "; ".join(paused) or None,
+                "version": who.version,
+                "started_at": self._started_at,
+                "last_seen_at": now,
+            }
+        )
+
+    def hand_back(self, reason: str) -> int:
+        """Give up every lease that is still held; it costs the jobs no attempt. Returns how many."""
+        given = 0
+        for job in self.held.jobs():
+            fresh = self.store.load(job.id)
+            if fresh.token == job.token and fresh.worker_id == self.identity.worker_id:
+                events = decisions.interrupt(
+                    fresh, reason=reason, by=self.identity.worker_id, now=self.store.now(), counts=False
+                )
+                try:
+                    self.writer.append(fresh, events, worker_id=self.identity.worker_id)
+                    given += 1
+                except (Conflict, StoreAway) as error:
+                    log.warning("lease not handed back", job=job.id, reason=str(error))
+            self.held.release(job)
+        return given
+
+    def sweep_spool(self) -> int:
+        """Remove what finished jobs left in this host's spool, after a crash between the end and the cleaning."""
+        removed = 0
+        for job_id in list(self.ports.spool.jobs()):
+            if self.store.finished(job_id):
+                self.ports.spool.remove(job_id)
+                removed += 1
+        return removed
+
+    def _tools_for(self, job: Job) -> Tools:
+        self.held.begin(job, monotonic=self.ports.clock.monotonic())
+        return Tools(
+            job=job,
+            recorder=self._recorder,
+            clock=self.ports.clock,
+            spool=self.ports.spool,
+            bucket=self.ports.bucket,
+            receiver=self.ports.receiver,
+            engine=self.ports.engine,
+            settings=self.settings,
+            draw=self._draw,
+        )
+
+    def _hand_on(self, job: Job) -> None:
+        self._lane_of[job.state].put(job)
+
+    def _let_go(self, job: Job) -> None:
+        self.held.release(job)
+        if job.state.terminal:
+            self.ports.spool.remove(job.id)
