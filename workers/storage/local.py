@@ -1,0 +1,71 @@
+"""A folder of this host as storage: the default, with the layout of the real one, `{bucket}/{user_id}/{file}`."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Final
+
+from workers.errors import Misconfigured, TryAgain
+from workers.spool import write_durably
+from workers.storage.keys import check_bucket, split_key
+
+MODE: Final = 0o644
+"""People open these files with other programs, whatever umask the worker runs under. Folders follow the umask."""
+
+_TO_BE_MENDED: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+)
+
+
+class LocalBucket:
+    """Assets in `{root}/{bucket}/{user_id}/{file}`: each is whole or not there, also after a power cut."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    def put(self, bucket: str, key: str, data: bytes, *, content_type: str, seconds: float) -> str:
+        """See `Bucket.put`. The same bytes a second time are not written again.
+
+        `seconds` cannot be kept: a write to a disk is not interruptible. It writes the same bytes to the same
+        name, so an overrun harms nobody.
+        """
+        user, file = split_key(key)
+        try:
+            folder = self._folder(check_bucket(bucket), user)
+            target = folder / file
+            try:
+                if target.is_symlink() or not target.is_file() or target.read_bytes() != data:
+                    write_durably(target, data)
+                target.chmod(MODE)
+            finally:
+                for leftover in folder.glob(f".{file}.*.tmp"):  # of a writer that died, or of this full disk
+                    leftover.unlink(missing_ok=True)
+        except OSError as error:
+            what = f"the storage folder {self.root} cannot take {bucket}/{key}: {os.strerror(error.errno or 0)}"
+            if error.errno in _TO_BE_MENDED:
+                raise Misconfigured(what, error_type="StorageUnwritable") from error
+            raise TryAgain(what, error_type="StorageError") from error
+        return key
+
+    def _folder(self, bucket: str, user: str) -> Path:
+        """The folder, made durably where it is missing. A link that leads out of the root is refused."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        folder = self.root
+        for name in (bucket, user):
+            within, folder = folder, folder / name
+            if not folder.is_dir():
+                folder.mkdir(exist_ok=True)
+                _fsync(within)
+        if not folder.resolve().is_relative_to(self.root.resolve()):
+            raise Misconfigured(
+                f"the storage folder {folder} is a link that leads out of {self.root}", error_type="StorageUnwritable"
+            )
+        return folder
+
+
+def _fsync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
