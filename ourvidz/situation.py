@@ -1,0 +1,62 @@
+"""All that is known of a job at one moment: the job itself, and what around it decides when it goes on."""
+
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from statemachine import events as e
+from statemachine.job import Attempt, Job, Stored
+from statemachine.states import State
+
+ALIVE_SECONDS: Final = 90.0
+"""A worker heard within so many seconds counts as living: three leases of the default length."""
+
+GONE: Final = frozenset({"stopped", "dead", "lost"})
+
+
+class Situation(msgspec.Struct, frozen=True, kw_only=True):
+    """A job with its surroundings, as one snapshot of the database gave them. Rows are those of `store.reading`."""
+
+    job: Job
+    history: list[Stored]
+    now: datetime
+    lease: dict[str, Any] | None = None
+    content: dict[str, Any] = {}
+    rejected: list[dict[str, Any]] = []
+    workers: list[dict[str, Any]] = []
+    place: int | None = None
+    paused: dict[str, Any] | None = None
+
+    @property
+    def living(self) -> list[dict[str, Any]]:
+        """Workers that were heard of lately and do not say that they stopped."""
+        return [worker for worker in self.workers if is_alive(worker, self.now)]
+
+    @property
+    def able(self) -> list[dict[str, Any]]:
+        """Living workers that take this job: those with its type, or any where only the telling is left."""
+        telling = self.job.state is State.CALLBACK
+        return [worker for worker in self.living if telling or self.job.job_type in worker["job_types"]]
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """How far the running attempt said it is; empty without one."""
+        told = self.lease.get("progress") if self.lease else None
+        return told if isinstance(told, dict) and self.job.open_attempt is not None else {}
+
+    @property
+    def last_attempt(self) -> Attempt | None:
+        """The latest attempt of this run."""
+        mine = [attempt for attempt in self.job.attempts if attempt.run == self.job.run]
+        return mine[-1] if mine else None
+
+    def last(self, *kinds: type[e.Event]) -> Stored | None:
+        """The latest event of these kinds in this run."""
+        return next((s for s in reversed(self.history) if s.run == self.job.run and isinstance(s.event, kinds)), None)
+
+
+def is_alive(worker: dict[str, Any], now: datetime) -> bool:
+    """Whether a row of `workers` is of one that can still be reckoned with."""
+    heard = (now - worker["last_seen_at"]).total_seconds() <= ALIVE_SECONDS
+    return heard and worker["state"] not in GONE
