@@ -139,7 +139,7 @@ def resolve(
     if preset is None:
         problems.insert(0, f"type must be one of {', '.join(PRESETS)}, got {shown(named)}")
     else:
-        problems += _unknown_variant(typed, preset, known_variants)
+        problems += _unknown_variant(found, preset, known_variants)
     at, said = disagreements.created_at(payload, now)
     request = None
     if preset is not None:
@@ -169,12 +169,15 @@ def _not_set(payload: Mapping[str, Any]) -> bool:
     )
 
 
-def _unknown_variant(typed: Payload | None, preset: Preset, known: Mapping[str, str]) -> list[str]:
-    if typed is None or typed.model_variant is None or known.get(typed.model_variant) == preset.family:
+def _unknown_variant(found: Mapping[str, tuple[str, Any]], preset: Preset, known: Mapping[str, str]) -> list[str]:
+    if "model_variant" not in found:
+        return []
+    place, named = found["model_variant"]
+    if isinstance(named, str) and known.get(named) == preset.family:
         return []
     names = [name for name, family in known.items() if family == preset.family]
     allowed = f"one of {', '.join(names)}" if names else "left out, since no model of this family is configured"
-    return [f"model_variant must be {allowed}, got {shown(typed.model_variant)}"]
+    return [f"{place} must be {allowed}, got {shown(named)}"]
 
 
 def _references(typed: Payload, preset: Preset) -> tuple[ReferenceMode, list[Reference], list[str]]:

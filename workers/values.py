@@ -49,7 +49,9 @@ def shown(value: Any, *, private: bool = False) -> str:
         case str():
             return f'"{printable(value)}"'
         case int() if not -_INT64 <= value < _INT64:
-            return f"{str(value)[:20]}…" if value.bit_length() < 10_000 else "a huge number"
+            return (
+                str(value) if value.bit_length() <= 128 else f"a number of about {value.bit_length() * 3 // 10} digits"
+            )
         case int() | float():
             return str(value)
         case list():
