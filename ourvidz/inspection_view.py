@@ -1,9 +1,7 @@
 """The document of a job, drawn for people. Fits 80 columns; wider terminals get longer bars and the worker's column."""
 
 import json
-import textwrap
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections.abc import Iterable
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
@@ -11,27 +9,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ourvidz.timeline import STYLES, moment, timeline
 from ourvidz.wording import clause, clock, duration, plural, printable, size, stamp
 
-STYLES: Final = {
-    "succeeded": "green",
-    "skipped": "green",
-    "completed": "green",
-    "retry": "yellow",
-    "interrupted": "yellow",
-    "assets lost": "yellow",
-    "superseded": "yellow",
-    "cancelled": "magenta",
-    "failed": "red",
-    "running": "cyan",
-    "generating": "cyan",
-    "uploading": "cyan",
-    "enhancing": "cyan",
-    "fetching_refs": "cyan",
-    "callback": "cyan",
-}
-WIDE: Final = 110
-_FIXED: Final = 63
 _ASKED: Final = {
     "sample_steps": "steps",
     "sample_guide_scale": "guidance_scale",
@@ -49,7 +29,7 @@ def render(document: dict[str, Any], *, width: int, events: bool = False) -> Ren
         _facts(document),
     ]
     if document["attempts"]:
-        parts += [Text("\nTimeline", style="bold"), *_timeline(document, width)]
+        parts += [Text("\nTimeline", style="bold"), *timeline(document, width)]
     for title, part in (
         ("Noted", _noted(document)),
         ("Assets", _assets(document)),
@@ -60,11 +40,6 @@ def render(document: dict[str, Any], *, width: int, events: bool = False) -> Ren
         if part is not None:
             parts += [Text(f"\n{title}", style="bold"), Padding(part, (0, 0, 0, 2))]
     return Group(*parts)
-
-
-def moment(text: str) -> datetime:
-    """A time of the document."""
-    return datetime.fromisoformat(text)
 
 
 def grid(rows: Iterable[Iterable[str | Text]], *, fold_last: bool = True) -> Table | None:
@@ -91,8 +66,8 @@ def _facts(d: dict[str, Any]) -> RenderableType:
     if d["enhanced_prompt"]:
         rows.append(("enhanced", d["enhanced_prompt"]))
     if d["negative_prompt"]:
-        built = " (built)" if d["resolved"].get("negative_source") == "built" else ""
-        rows.append((f"without{built}", d["negative_prompt"]))
+        built = d["resolved"].get("negative_source") == "built"
+        rows.append(("without", clause(d["negative_prompt"], 100) + " (built)" if built else d["negative_prompt"]))
     rows += [(f"{ref['role']} ref", ref["url"]) for ref in d["references"]]
     if d["resolved"]:
         rows.append(("to make", _resolved(d)))
@@ -142,75 +117,6 @@ def _resolved(d: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _timeline(d: dict[str, Any], width: int) -> Iterator[Text]:
-    now = moment(d["now"])
-    wide = width >= WIDE
-    where_width = 28 if wide else 0
-    bar_width = max(6, min(40, width - _FIXED - where_width))
-    attempts = d["attempts"]
-    runs = [_ran(attempt, now) for attempt in attempts]
-    longest = max([*runs, 0.001])
-    head = f"  {'stage':<13} try  {'start':<8}  {'wait':>10}  {'run':>10}  {'':<{bar_width}}  outcome"
-    yield Text(f"{head:<{_FIXED + bar_width - 2}}" + ("  where" if wide else ""), style="dim")
-    run, before = 1, None
-    for attempt, ran in zip(attempts, runs, strict=True):
-        if attempt["run"] != run:
-            run = attempt["run"]
-            yield Text(f"  run {run}{_requeued(d, run)}", style="dim")
-        outcome = attempt["outcome"] or "running"
-        style = STYLES.get(outcome, "")
-        line = Text(
-            f"  {attempt['stage']:<13} {attempt['attempt']:>3}  {clock(moment(attempt['started_at']))}  "
-            f"{duration(attempt['wait_seconds']):>10}  {duration(ran):>10}  "
-        )
-        line.append(f"{'█' * max(1, round(ran / longest * bar_width)):<{bar_width}}", style=style)
-        line.append(f"  {outcome:<11}", style=style)
-        where = _where(attempt)
-        if wide:
-            line.append(f"  {where}", style="dim")
-        line.truncate(width, overflow="ellipsis")
-        line.rstrip()
-        yield line
-        notes = [] if wide or where == before else [f"on {where}"]
-        if attempt["message"] or attempt["error_type"]:
-            notes.append(_why(attempt))
-        before = where
-        if notes:
-            yield _indented("; ".join(notes), width)
-
-
-def _ran(attempt: dict[str, Any], now: datetime) -> float:
-    if attempt["run_seconds"] is not None:
-        return float(attempt["run_seconds"])
-    return max(0.0, (now - moment(attempt["started_at"])).total_seconds())
-
-
-def _where(attempt: dict[str, Any]) -> str:
-    worker = clause(attempt["worker_id"] or "?", 60)
-    return f"{worker} ({attempt['device']})" if attempt["device"] else worker
-
-
-def _why(attempt: dict[str, Any]) -> str:
-    kind, message = attempt["error_type"], attempt["message"]
-    said = clause(f"{kind}: {message}" if kind and message and kind != message else kind or message, 400)
-    again = f"; again after {duration(attempt['delay'])}" if attempt["delay"] is not None else ""
-    return said + again + ("" if attempt["counts"] else " (costs no attempt)")
-
-
-def _indented(text: str, width: int) -> Text:
-    # Wrapped by hand: rich has no hanging indent, and a table would widen the columns above it.
-    lines = textwrap.wrap(printable(text), max(20, width - 21), break_on_hyphens=False)
-    return Text("\n".join(f"{'':>21}{line}" for line in lines), style="dim")
-
-
-def _requeued(d: dict[str, Any], run: int) -> str:
-    for entry in d["requeued"]:
-        if entry["run"] == run:
-            why = f": {clause(entry['reason'])}" if entry["reason"] else ""
-            return f", requeued {stamp(moment(entry['at']))} by {clause(entry['by'])}{why}"
-    return ""
-
-
 def _noted(d: dict[str, Any]) -> Table | None:
     rows = [("degraded", f"{entry['what']}: {entry['why']}") for entry in d["degraded"]]
     rows += [("payload", said) for said in d["disagreements"]]
@@ -224,19 +130,19 @@ def _noted(d: dict[str, Any]) -> Table | None:
     return grid((Text(label, style="dim"), value) for label, value in rows)
 
 
-def _assets(d: dict[str, Any]) -> Table | None:
-    many = d["run"] > 1
-    return grid(
-        [
-            *([f"run {asset['run']}"] if many else []),
-            str(asset["index"]),
-            f"{asset['width']}*{asset['height']}",
-            size(asset["bytes"]),
-            f"seed {asset['seed']}",
-            f"{asset['bucket']}/{asset['key']}" if asset["key"] else "in the spool, not uploaded",
-        ]
-        for asset in d["assets"]
-    )
+def _assets(d: dict[str, Any]) -> RenderableType | None:
+    """Under the folder they share: ids are long, and broken ones cannot be copied."""
+    folders: dict[str, list[list[str]]] = {}
+    for asset in d["assets"]:
+        folder, _, name = f"{asset['bucket']}/{asset['key']}".rpartition("/")
+        row = [f"run {asset['run']}"] if d["run"] > 1 else []
+        row += [str(asset["index"]), f"{asset['width']}*{asset['height']}", size(asset["bytes"])]
+        row += [name if asset["key"] else asset["name"], f"seed {asset['seed']}"]
+        folders.setdefault(f"in {folder}" if asset["key"] else "in the spool, not uploaded", []).append(row)
+    parts: list[RenderableType] = []
+    for folder, rows in folders.items():
+        parts += [Text(printable(folder), style="dim"), grid(rows) or Text()]
+    return Group(*parts) if parts else None
 
 
 def _callbacks(d: dict[str, Any]) -> Table | None:
@@ -254,8 +160,7 @@ def _callbacks(d: dict[str, Any]) -> Table | None:
 
 
 def _refusal(call: dict[str, Any]) -> str:
-    said = clause(call["error"] or call["answer"] or "", 200)
-    return f"not delivered: {said}" if said else "not delivered"
+    return clause(call["error"] or call["answer"] or "not delivered", 200)
 
 
 def _rejected(d: dict[str, Any]) -> Table | None:

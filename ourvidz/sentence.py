@@ -37,7 +37,7 @@ def sentence(s: Situation) -> str:
     elif job.resume_at is not None and job.resume_at > s.now:
         said = _resting(s)
     else:
-        said = f"{_before_waiting(s)} {_why_waiting(s)}"
+        said = _waiting(s)
     return mask(f"Run {job.run}: {said[0].lower()}{said[1:]}." if job.run > 1 else f"{said}.")
 
 
@@ -63,7 +63,8 @@ def _ended(s: Situation) -> str:
     kind, message = job.error.error_type, clause(job.error.message)
     if kind == UNDELIVERABLE:
         tries = len([call for call in job.callbacks if call.run == job.run and call.status != "processing"])
-        kept = f"; {made(job)} stay{'s' if len(job.current_assets) == 1 else ''} there" if job.current_assets else ""
+        be = "is" if len(job.current_assets) == 1 else "are"
+        kept = f"; its {made(job)} {be} kept" if job.current_assets else ""
         return (
             f"Failed {ago} because its receiver could not be told in {plural(tries, 'try', 'tries')}: {message}{kept}"
         )
@@ -150,8 +151,11 @@ def _again(job: Job, attempt: Attempt) -> str:
     earlier = [a for a in job.tries(attempt.stage) if a is not attempt and a.outcome in ("interrupted", "retry")]
     if not earlier:
         return ""
-    nth = ordinal(attempt.attempt)
-    return f", in the {nth} attempt since the {ordinal(earlier[-1].attempt)} met: {_error(earlier[-1])}"
+    nth, last = ordinal(earlier[-1].attempt), earlier[-1]
+    if last.outcome == "retry":
+        return f", after the {nth} attempt failed ({_error(last)})"
+    at = f" from step {job.checkpoint.step}" if job.checkpoint is not None else ""
+    return f", resumed{at} after the {nth} attempt was interrupted ({_error(last)})"
 
 
 def _after(job: Job) -> str:
@@ -184,42 +188,48 @@ def _resting(s: Situation) -> str:
     )
 
 
-def _before_waiting(s: Situation) -> str:
-    """What it waits for, since when, and what was before."""
-    job, last = s.job, s.last_attempt
-    if last is None or last.stage is not job.state or last.outcome not in ("interrupted", "retry", "assets lost"):
-        what = _outcome(job) if job.outcome is not None else DOING[job.state]
-        head = what if job.state is State.QUEUED else f"{what}; {THEN[job.state]} next, due"
-        return f"{head} for {since(job.due_at or s.now, s.now)}"
-    if last.outcome == "interrupted" and last.ended_at is not None:
-        at = f" after step {job.checkpoint.step} of {job.checkpoint.of}" if job.checkpoint is not None else ""
-        return f"{DOING[job.state]} was interrupted {since(last.ended_at, s.now)} ago{at} ({_error(last)}) and is due"
-    return f"{DOING[job.state]} is due again since {since(job.due_at or s.now, s.now)} ({_error(last)})"
-
-
-def _why_waiting(s: Situation) -> str:
-    job = s.job
+def _waiting(s: Situation) -> str:
+    """What it waits for since when, why, and what makes it go on."""
+    job, last, due = s.job, s.last_attempt, since(s.job.due_at or s.now, s.now)
     verb = "starts" if job.state is State.QUEUED else "goes on"
+    if job.state is State.QUEUED:
+        head, joined, because = f"Queued for {due}", ", ", " "
+    elif last is None or last.stage is not job.state or last.outcome not in ("interrupted", "retry", "assets lost"):
+        what = f"{_outcome(job)}; {THEN[job.state]} next" if job.outcome is not None else f"{DOING[job.state]} is next"
+        head, joined, because = f"{what}, due for {due}", ", ", " "
+    elif last.outcome == "interrupted":
+        at = f" after step {job.checkpoint.step} of {job.checkpoint.of}" if job.checkpoint is not None else ""
+        ago = since(last.ended_at or s.now, s.now)
+        head = f"{DOING[job.state]} was interrupted {ago} ago{at} ({_error(last)})"
+        joined, because = " and is ", " and waits "
+    else:
+        head, joined, because = f"{DOING[job.state]} is due again for {due} ({_error(last)})", ", ", " and waits "
     if job.checkpoint is not None:
         verb = f"goes on from step {job.checkpoint.step}"
+    obstacle = _obstacle(s)
+    if obstacle is not None:
+        why, until = obstacle
+        return f"{head}{because}because {why}; it {verb} {until}"
+    return f"{head}{joined}{_line(s)}; it {verb} as soon as {_free(s.able)}"
+
+
+def _obstacle(s: Situation) -> tuple[str, str] | None:
+    """Why nobody takes the job, and until when; None when it is only a matter of its turn."""
+    job = s.job
     if s.paused is not None:
         why = f" ({clause(s.paused['reason'])})" if s.paused.get("reason") else ""
         by = clause(s.paused.get("paused_by") or "somebody")
-        ago = since(s.paused["paused_at"], s.now)
-        return f"because {by} paused {s.paused['name']} {ago} ago{why}; it {verb} when the queue is resumed"
+        return f"{by} paused {s.paused['name']} {since(s.paused['paused_at'], s.now)} ago{why}", "when that is resumed"
     if not s.living:
         seen = [worker["last_seen_at"] for worker in s.workers]
         heard = f" (the last one was heard {since(max(seen), s.now)} ago)" if seen else ""
-        return f"because no worker is running{heard}; it {verb} as soon as one does"
+        return f"no worker is running{heard}", "as soon as one does"
     if not s.able:
         kind = f"{job.job_type}, which needs the model {job.model}" if job.model else str(job.job_type)
-        none = (
-            "the only running worker does not take"
-            if len(s.living) == 1
-            else (f"none of the {len(s.living)} running workers takes")
-        )
-        return f"because {none} {kind}; it {verb} as soon as one does"
-    return f"and {_line(s)}; it {verb} as soon as {_free(s.able)}"
+        number = len(s.living)
+        nobody = "the only running worker does not take" if number == 1 else f"none of {number} running workers takes"
+        return f"{nobody} {kind}", "as soon as one does"
+    return None
 
 
 def _line(s: Situation) -> str:
