@@ -1,5 +1,12 @@
 """Fixtures that every test may ask for."""
 
-from tests.servers import valkey_url
+from tests.servers import (
+    empty_sqlite,
+    fresh_database,
+    postgres_url,
+    store,
+    template_database,
+    valkey_url,
+)
 
-__all__ = ["valkey_url"]
+__all__ = ["empty_sqlite", "fresh_database", "postgres_url", "store", "template_database", "valkey_url"]

@@ -1,0 +1,1 @@
+"""The history, and what may happen in it."""

@@ -1,0 +1,51 @@
+"""New jobs for the store's tests."""
+
+from typing import Any
+from uuid import uuid4
+
+from statemachine import events as e
+from statemachine.admission import NewJob
+from statemachine.job import Job
+from statemachine.store import EventStore
+from statemachine.store.claims import Claimant
+
+TYPE = "sdxl_image_fast"
+STAGES = ["generating", "uploading", "callback"]
+
+
+def new_job(job_id: str | None = None, **changes: Any) -> NewJob:
+    """A plain job; `changes` go to its `job_queued`."""
+    fields: dict[str, Any] = {
+        "payload_digest": "d" * 64,
+        "job_type": TYPE,
+        "user_id": "u",
+        "queue": "sdxl_queue",
+        "source": "redis",
+        "stages": STAGES,
+        "seed": 7,
+        **changes,
+    }
+    return NewJob(
+        job_id=job_id or str(uuid4()), events=[e.JobQueued(**fields)], raw=b'{"a": 1}', content={"prompt": "a heron"}
+    )
+
+
+def claimant(name: str = "w1", *, types: list[str] | None = None, seconds: float = 30.0) -> Claimant:
+    """A worker that can make `types`."""
+    return Claimant(worker_id=name, host="h", device="cpu", job_types=types or [TYPE], lease_seconds=seconds)
+
+
+def claimed(store: EventStore, name: str = "w1") -> Job:
+    """A job that was admitted and claimed."""
+    new = new_job()
+    store.admit([new])
+    (job,) = store.claim(claimant(name), telling=False, limit=1)
+    assert job.id == new.job_id
+    return job
+
+
+def asset(index: int = 0) -> e.AssetGenerated:
+    """An asset in the spool."""
+    return e.AssetGenerated(
+        index=index, seed=7 + index, name=f"asset_{index}.png", digest=f"{index}" * 64, bytes=9, width=8, height=8
+    )
