@@ -17,7 +17,7 @@ from statemachine.errors import StoreAway
 from statemachine.events import JobQueued
 from workers.arrivals import build_payload, read
 from workers.ingress import STORE_TRIES, Arrival, Ingress
-from workers.lists import ListsAway, RedisLists, address, connect, upstash_url
+from workers.lists import ListsAway, RedisLists, address, connect, sentence, upstash_url
 
 START = datetime(2026, 11, 22, 6, 0, tzinfo=UTC)
 
@@ -359,6 +359,24 @@ def test_a_list_that_is_no_list_is_said(door: Door) -> None:
     door.client.set(door.queue, "x")
     with pytest.raises(ListsAway, match="refuses a command: WRONGTYPE"):
         door.lists().waiting()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (redis.exceptions.BusyLoadingError("loading"), "still loading"),
+        (redis.exceptions.ReadOnlyError("replica"), "read-only replica"),
+        (redis.exceptions.ResponseError("READONLY You can't write against a read only replica."), "read-only replica"),
+        (redis.exceptions.ResponseError("NOAUTH Authentication required."), "user name or password"),
+        (redis.exceptions.ResponseError("unknown command 'BLMOVE'"), "6.2 or later is needed"),
+        (redis.exceptions.TimeoutError("Timeout reading from u:hunter2@host"), "does not answer in time"),
+        (redis.exceptions.ConnectionError("hunter2"), "cannot be reached"),
+    ],
+)
+def test_every_trouble_has_its_sentence(error: redis.exceptions.RedisError, words: str) -> None:
+    said = sentence(error, "redis://host")
+    assert words in said
+    assert "hunter2" not in said
 
 
 def test_an_unreachable_redis_is_one_sentence() -> None:

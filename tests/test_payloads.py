@@ -100,6 +100,12 @@ def test_nothing_personal_stands_in_the_history() -> None:
         assert "bad anatomy" not in history
 
 
+def test_an_erased_job_has_no_request_any_more() -> None:
+    queued, _ = accepted(sdxl())
+    with pytest.raises(msgspec.ValidationError, match="prompt"):
+        Request.from_job(queued.request, {})
+
+
 @pytest.mark.parametrize("job_type", PRESETS)
 def test_a_payload_of_ours_resolves_to_the_preset(job_type: str) -> None:
     queued, request = accepted(build_payload(job_type, "a heron", seed=0), PRESETS[job_type].queue, "cli")
