@@ -1,0 +1,249 @@
+"""One engine process from its start to its death: pipes, limits, last words. Imports no torch."""
+
+import logging
+import os
+import queue
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from workers.engines.config import LOADING, EngineConfig, Start
+from workers.engines.messages import (
+    MAX_MESSAGE,
+    Alive,
+    Enhanced,
+    Failed,
+    FromEngine,
+    Generated,
+    Message,
+    Ready,
+    Started,
+    ToEngine,
+    frame,
+    from_engine,
+)
+from workers.ports import EngineDied
+
+log = logging.getLogger(__name__)
+
+LAST_LINES: Final = 20
+"""Lines of standard error that a death's detail keeps."""
+
+_CHUNK: Final = 1 << 16
+_SECRET_PREFIXES: Final = ("OURVIDZ_", "SUPABASE_", "UPSTASH_", "AWS_")
+
+
+class Outstanding:
+    """A request that the process has not answered to the end. `answers` ends with a last message or an EngineDied."""
+
+    def __init__(self, request_id: str, limit: float) -> None:
+        self.request_id = request_id
+        self.answers: queue.SimpleQueue[FromEngine | EngineDied] = queue.SimpleQueue()
+        self.started = False
+        self.doing = "waiting"
+        self.limit = limit
+        self.last = time.monotonic()
+
+
+class Child:
+    """A running process. `watch` belongs to the thread that made it; `send` and `register` to any."""
+
+    def __init__(self, config: EngineConfig, wake: int) -> None:
+        """Start the process. `wake` is a non-blocking pipe's reading end that interrupts `watch`."""
+        self.config = config
+        self.ready: Ready | None = None
+        self.lines: deque[str] = deque(maxlen=LAST_LINES)
+        self.outstanding: dict[str, Outstanding] = {}
+        self.closing = False
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._hung: str | None = None
+        self._kills = oom_kills()
+        requests, self._requests = os.pipe()
+        self._answers, answers = os.pipe()
+        self._log, log_end = os.pipe()
+        start = Start(config=config, parent=os.getpid(), requests=requests, answers=answers)
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "workers.engines.process", start.to_json()],
+                stdin=subprocess.DEVNULL,
+                stdout=log_end,
+                stderr=log_end,
+                pass_fds=(requests, answers),
+                env={name: value for name, value in os.environ.items() if not name.startswith(_SECRET_PREFIXES)},
+            )
+        except OSError:
+            for descriptor in (self._requests, self._answers, self._log):
+                os.close(descriptor)
+            raise
+        finally:
+            for descriptor in (requests, answers, log_end):
+                os.close(descriptor)
+        self._since = self._last = time.monotonic()
+
+    def register(self, request_id: str) -> Outstanding:
+        """Expect answers to a request. Raises ValueError for an id that is with the process already."""
+        if request_id in self.outstanding:
+            raise ValueError(f"request {request_id} is with the engine already")
+        outstanding = Outstanding(request_id, self.config.hang_seconds)
+        self.outstanding[request_id] = outstanding
+        return outstanding
+
+    def send(self, message: ToEngine) -> None:
+        """Send one message whole. A process that no longer listens is told of by `watch`, not here."""
+        data = memoryview(frame(message))
+        with self._lock:
+            try:
+                while data and self._requests >= 0:
+                    data = data[os.write(self._requests, data) :]
+            except BrokenPipeError:
+                log.debug("engine process %d no longer listens", self.process.pid)
+
+    def watch(self, on_ready: Callable[[], None]) -> None:
+        """Deliver messages until the process is dead and reaped. Kills it when a limit is passed."""
+        buffer = bytearray()
+        words = bytearray()
+        with selectors.DefaultSelector() as selector:
+            for descriptor in (self._answers, self._log, self._wake):
+                selector.register(descriptor, selectors.EVENT_READ)
+            speaking = True
+            while speaking:
+                due = self._deadline()
+                for key, _ in selector.select(None if due is None else max(0.0, due[0] - time.monotonic())):
+                    data = os.read(key.fd, _CHUNK)
+                    if key.fd == self._log:
+                        self._note(words, data)
+                        if not data:
+                            selector.unregister(self._log)
+                    elif key.fd == self._answers:
+                        buffer += data
+                        speaking = bool(data) and self._deliver(buffer, on_ready)
+                due = self._deadline()
+                if due is not None and time.monotonic() >= due[0] and self._hung is None:
+                    self._hung = due[1]
+                    self.process.kill()
+        self._reap(words)
+
+    def death(self) -> tuple[str, str]:
+        """Reason and detail, once `watch` has returned."""
+        code = self.process.returncode
+        said = "; ".join(self.lines)
+        if self._hung is not None:
+            return "engine hung", self._hung
+        if self.closing:
+            return "engine stopped", "the worker closed it"
+        if code >= 0:
+            return "engine crashed", f"exit code {code}{': ' if said else ''}{said}"
+        name = signal.Signals(-code).name
+        if name == "SIGKILL" and oom_kills() > self._kills:
+            return "engine out of memory", "killed by the kernel for memory (SIGKILL)"
+        return "engine crashed", f"killed by {name}{': ' if said else ''}{said}"
+
+    def _deadline(self) -> tuple[float, str] | None:
+        """When silence becomes a hang, and the words for it; None while nothing is asked of the process."""
+        if self.ready is None:
+            seconds = self.config.start_seconds
+            return self._since + seconds, f"not ready {seconds:g} s after its start"
+        waiting = list(self.outstanding.values())
+        started = [one for one in waiting if one.started]
+        if started:
+            one = min(started, key=lambda one: one.last + one.limit)
+            return one.last + one.limit, f"no sign of life for {one.limit:g} s while {one.doing}"
+        if waiting:
+            seconds = self.config.hang_seconds
+            since = max(self._last, min(one.last for one in waiting))
+            return since + seconds, f"a request was not taken up for {seconds:g} s"
+        return None
+
+    def _deliver(self, buffer: bytearray, on_ready: Callable[[], None]) -> bool:
+        """Hand on every whole message in the buffer. False when the process no longer speaks our language."""
+        while len(buffer) >= 4:
+            length = int.from_bytes(buffer[:4], "big")
+            if length > MAX_MESSAGE:
+                self._broken(f"it announced a message of {length} bytes")
+                return False
+            if len(buffer) < 4 + length:
+                return True
+            body = bytes(buffer[4 : 4 + length])
+            del buffer[: 4 + length]
+            try:
+                message = from_engine.decode(body)
+            except ValueError as error:  # msgspec's errors are ValueErrors
+                self._broken(f"it sent what is no message: {error}")
+                return False
+            self._receive(message, on_ready)
+        return True
+
+    def _broken(self, why: str) -> None:
+        self.lines.append(why)
+        self.process.kill()
+
+    def _receive(self, message: Message, on_ready: Callable[[], None]) -> None:
+        self._last = time.monotonic()
+        if isinstance(message, Ready):
+            self.ready = message
+            on_ready()
+            return
+        outstanding = self.outstanding.get(getattr(message, "request_id", None) or "")
+        if outstanding is None:
+            return  # an answer to one that was given up
+        outstanding.last = self._last
+        if isinstance(message, Alive):
+            outstanding.doing = message.doing
+            loading = message.doing.startswith(LOADING)
+            outstanding.limit = self.config.load_seconds if loading else self.config.hang_seconds
+        else:
+            outstanding.doing = "working"
+            outstanding.limit = self.config.hang_seconds
+        if isinstance(message, Started):
+            outstanding.started = True
+        elif isinstance(message, Generated | Enhanced | Failed):
+            del self.outstanding[outstanding.request_id]
+        outstanding.answers.put(message)  # type: ignore[arg-type]  # Ready, the only other kind, went above
+
+    def _note(self, words: bytearray, data: bytes) -> None:
+        words += data
+        *whole, rest = bytes(words).split(b"\n")
+        words[:] = rest[-1000:]
+        for line in whole:
+            text = line.decode("utf-8", "replace").strip()[:500]
+            if text:
+                self.lines.append(text)
+                log.debug("engine process %d: %s", self.process.pid, text)
+
+    def _reap(self, words: bytearray) -> None:
+        """Wait for the end of a process whose answers have ended, and collect its last words."""
+        try:
+            self.process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            self._hung = self._hung or "it closed its pipe and did not end"
+            self.process.kill()
+            self.process.wait()
+        os.set_blocking(self._log, False)
+        try:
+            while data := os.read(self._log, _CHUNK):
+                self._note(words, data)
+        except BlockingIOError:
+            log.debug("somebody else still holds the engine process's standard error")
+        self._note(words, b"\n")
+        with self._lock:
+            os.close(self._requests)
+            self._requests = -1
+        os.close(self._answers)
+        os.close(self._log)
+
+
+def oom_kills() -> int:
+    """How often the kernel has killed for memory since it booted; 0 where it does not tell."""
+    counters = Path("/proc/vmstat")
+    if not counters.is_file():
+        return 0
+    lines = counters.read_text(encoding="ascii").splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -1,0 +1,68 @@
+"""How an engine process is started: what the worker decides and hands over as one JSON argument."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+EXIT_DEVICE_TAKEN = 71
+"""Another engine process holds the device's lock."""
+
+EXIT_MISCONFIGURED = 72
+"""The engine cannot run here: a library is missing, a device is not there."""
+
+
+LOADING = "loading"
+"""How `Alive.doing` begins while a model is loaded, which may take minutes and has a limit of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """One engine process on one device.
+
+    `models` maps variant names (`Generate.model`) to a diffusers folder or a `.safetensors` file. `dtype` is "fp16",
+    "fp32" or None: fp16 on CUDA, fp32 on the CPU. `threads` None leaves torch's own choice. The limits are seconds
+    without a word from the process: until Ready, while loading a model, and everywhere else.
+    """
+
+    engine: Literal["diffusers", "null"]
+    device: str
+    lock_dir: Path
+    models: dict[str, Path] = field(default_factory=dict)
+    dtype: Literal["fp16", "fp32"] | None = None
+    threads: int | None = None
+    embed_prompt: bool = True
+    step_seconds: float = 0.0
+    start_seconds: float = 180.0
+    load_seconds: float = 1800.0
+    hang_seconds: float = 120.0
+    lock_seconds: float = 5.0
+
+    @property
+    def device_key(self) -> str:
+        """The device by one name only: "cuda" is "cuda:0"."""
+        return "cuda:0" if self.device == "cuda" else self.device
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The process's argument. `requests` and `answers` are inherited file descriptors."""
+
+    config: EngineConfig
+    parent: int
+    requests: int
+    answers: int
+
+    def to_json(self) -> str:
+        """For the command line; holds no secret."""
+        return msgspec.json.encode(self, enc_hook=str).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> "Start":
+        """Raises msgspec.ValidationError for anything else than what `to_json` wrote."""
+        return msgspec.json.decode(text, type=cls, dec_hook=_path)
+
+
+def _path(kind: type[Any], value: Any) -> Any:
+    return kind(value)

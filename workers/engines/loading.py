@@ -1,0 +1,89 @@
+"""Loading an SDXL pipeline, and saying in one sentence why it could not be loaded."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from diffusers import StableDiffusionXLPipeline
+from diffusers.loaders.single_file_utils import SingleFileComponentError
+
+from workers.engines.sdxl_config import write_config
+from workers.errors import Misconfigured
+from workers.models import config_folder
+from workers.weights import header, weight_files
+
+
+def load_sdxl(path: Path, *, dtype: Any, device: str) -> Any:
+    """A `StableDiffusionXLPipeline` on the device, from a diffusers folder or a single `.safetensors` file.
+
+    Never asks the hub and never unpickles. Raises Misconfigured with one sentence for whatever is wrong with the
+    files, and lets a lack of device memory through.
+    """
+    try:
+        pipeline = _from_folder(path, dtype) if path.is_dir() else _from_file(path, dtype)
+    except SingleFileComponentError as error:
+        first = str(error).strip().splitlines()[0]
+        raise Misconfigured(f"{path} lacks a part: {first}", error_type="ModelIncomplete") from error
+    except NotImplementedError as error:  # "Cannot copy out of meta tensor": a weight that no tensor filled
+        raise Misconfigured(
+            f"{path} lacks weights that its configuration asks for", error_type="ModelIncomplete"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise Misconfigured(
+            f"{path} does not fit its configuration: {_first_line(error)}", error_type="ModelMismatch"
+        ) from error
+    except OSError as error:
+        raise Misconfigured(f"{path} cannot be loaded: {_first_line(error)}", error_type="ModelUnreadable") from error
+    except RuntimeError as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        raise Misconfigured(f"{path} cannot be loaded: {_first_line(error)}", error_type="ModelUnreadable") from error
+    if path.is_dir():
+        _check_whole(path, pipeline)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(device)
+    if device.startswith("cuda"):
+        pipeline.vae.enable_slicing()  # six 1024-pixel images decoded at once want more than 40 GB
+    return pipeline
+
+
+def _from_folder(path: Path, dtype: Any) -> Any:
+    return StableDiffusionXLPipeline.from_pretrained(
+        str(path), torch_dtype=dtype, use_safetensors=True, local_files_only=True, add_watermarker=False
+    )
+
+
+def _from_file(path: Path, dtype: Any) -> Any:
+    beside = config_folder(path)
+    config = beside or write_config(path)
+    try:
+        return StableDiffusionXLPipeline.from_single_file(
+            str(path), config=str(config), torch_dtype=dtype, local_files_only=True, add_watermarker=False
+        )
+    finally:
+        if beside is None:
+            shutil.rmtree(config)
+
+
+def _check_whole(path: Path, pipeline: Any) -> None:
+    """Raise Misconfigured when a folder's files lack a tensor of a network.
+
+    The libraries would fill it with random numbers and say so in a log line only.
+    """
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        stored = {_plain(name) for file in weight_files(path / part) for name in header(file)}
+        if any(".query." in name for name in stored):
+            continue  # a VAE from before 2023, whose attention had other names; the library renames them
+        missing = sorted({_plain(name) for name in getattr(pipeline, part).state_dict()} - stored)
+        if missing:
+            raise Misconfigured(f"{path} lacks {len(missing)} weights of its {part}, first {missing[0]}")
+
+
+def _plain(name: str) -> str:
+    """transformers 4 wraps a text model in `text_model.`, 5 does not."""
+    return name.removeprefix("text_model.")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
