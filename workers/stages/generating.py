@@ -1,0 +1,174 @@
+"""Generating: have the engine make what is missing of the job's assets."""
+
+from typing import Final
+
+from statemachine import decisions
+from statemachine.events import AssetGenerated, Checkpointed, Event, MediaGenerated
+from statemachine.job import Checkpoint, Job
+from workers.callback import callback_id
+from workers.engines.messages import AssetWritten, CheckpointWritten, Failed, FromEngine, Generate, Generated
+from workers.enhancement import enhanced_prompt
+from workers.errors import GiveUp, Misconfigured, StageEnds, TryAgain
+from workers.request import Request
+from workers.stages.callback import tell
+from workers.stages.on_device import follow, request_id, request_of
+from workers.tools import Tools
+
+NO_MEMORY: Final = "Insufficient VRAM for generation"
+WORDS: Final = (NO_MEMORY, "Invalid parameters: ", "Generation failed: ")
+"""How the receiver's error messages begin, by the specification."""
+
+
+def run(job: Job, tools: Tools) -> list[Event]:
+    """Make every asset that the spool does not hold yet. Safe to run twice: nothing finished is drawn again.
+
+    Where all are there and only the last word is missing, the engine is still asked: it draws nothing, and it alone
+    knows the model's digest and render scale, which belong into the history.
+    """
+    request = request_of(job, tools)
+    _tell_processing(tools)
+    if tools.job.cancel_by is not None:
+        return decisions.cancelled(tools.job)
+    done = _done(job, tools)
+    resume = _resume(job, tools)
+    # The engine counts one request; what went before stands in the history as far as a checkpoint kept it.
+    before = resume.device_seconds if resume is not None else 0.0
+    made = set(done)
+
+    def hear(said: FromEngine) -> None:
+        match said:
+            case CheckpointWritten():
+                tools.record(
+                    Checkpointed(
+                        step=said.step,
+                        of=said.of,
+                        name=said.name,
+                        digest=said.digest,
+                        device_seconds=before + said.device_seconds,
+                    )
+                )
+            case AssetWritten():
+                tools.record(_asset(said))
+                made.add(said.index)
+            case _:
+                raise TypeError(f"the engine answered a generation with {type(said).__name__}")
+
+    end = follow(_order(job, tools, request, done, resume), tools, hear)
+    match end:
+        case Generated():
+            missing = set(range(request.num_images)) - made
+            if missing:
+                raise TryAgain(
+                    f"Generation failed: the engine has ended, but the assets {sorted(missing)} were not made",
+                    error_type="AssetsMissing",
+                )
+            return [_media(end, before)]
+        case Failed():
+            raise _trouble(end)
+        case list():
+            return end
+        case _:
+            raise TypeError(f"a generation ended in {type(end).__name__}")
+
+
+def _tell_processing(tools: Tools) -> None:
+    """Once a run, before the device starts, and never tried again: the outcome is what has to arrive."""
+    if not tools.settings.callback_configured or tools.job.told("processing"):
+        return
+    sent, _ = tell(tools, "processing", callback_id(tools.job, "processing"), tools.settings.processing_seconds)
+    tools.record(sent)
+
+
+def _done(job: Job, tools: Tools) -> list[int]:
+    """The indexes that are uploaded, or in the spool with the right digest."""
+    done = []
+    for asset in job.current_assets:
+        if asset.key is None:
+            try:
+                tools.spool.read(job.id, asset.name, asset.digest)
+            except FileNotFoundError:
+                continue  # lost: it is made again, from its seed
+        done.append(asset.index)
+    return done
+
+
+def _resume(job: Job, tools: Tools) -> Checkpoint | None:
+    """The last checkpoint, if its file is what the history says; without it denoising begins anew."""
+    if job.checkpoint is None:
+        return None
+    try:
+        tools.spool.read(job.id, job.checkpoint.name, job.checkpoint.digest)
+    except FileNotFoundError:
+        return None
+    return job.checkpoint
+
+
+def _order(job: Job, tools: Tools, request: Request, done: list[int], resume: Checkpoint | None) -> Generate:
+    try:
+        folder = tools.spool.folder(job.id)
+    except OSError as error:
+        raise Misconfigured(f"the spool cannot be written: {error.strerror}", error_type="SpoolUnwritable") from error
+    return Generate(
+        request_id=request_id(job),
+        job_id=job.id,
+        job_type=request.job_type,
+        model=request.model,
+        prompt=enhanced_prompt(job, tools.content) or request.prompt,
+        negative_prompt=request.negative_prompt or "",
+        width=request.width,
+        height=request.height,
+        steps=request.steps,
+        guidance_scale=request.guidance_scale,
+        seed=request.seed,
+        num_images=request.num_images,
+        frames=request.frames,
+        spool=folder,
+        done=done,
+        solver=request.solver,
+        shift=request.shift,
+        embed_prompt=tools.settings.embed_prompt,
+        resume_from=None if resume is None else resume.name,
+    )
+
+
+def _asset(said: AssetWritten) -> AssetGenerated:
+    return AssetGenerated(
+        index=said.index,
+        seed=said.seed,
+        name=said.name,
+        digest=said.digest,
+        bytes=said.bytes,
+        width=said.width,
+        height=said.height,
+        frames=said.frames,
+        seconds=said.seconds,
+        content_type=said.content_type,
+    )
+
+
+def _media(end: Generated, before: float) -> MediaGenerated:
+    return MediaGenerated(
+        device_seconds=before + end.device_seconds,
+        engine=end.engine,
+        model_digest=end.model_digest,
+        memory=end.memory,
+        versions=end.versions,
+        render_scale=end.render_scale,
+        threads=end.threads,
+        batches=end.batches,
+    )
+
+
+def _trouble(end: Failed) -> StageEnds:
+    """The engine's class of error as the way in which the stage ends, in the specification's words."""
+    words = end.message if end.message.startswith(WORDS) else f"Generation failed: {end.message}"
+    match end.error_class:
+        case "device_memory":
+            said = end.message if end.message.startswith(NO_MEMORY) else f"{NO_MEMORY}: {end.message}"
+            return TryAgain(said, error_type=end.error_type, error_class="device_memory")
+        case "misconfiguration":
+            return Misconfigured(end.message, error_type=end.error_type)
+        case "transient":
+            return TryAgain(words, error_type=end.error_type)
+        case _:
+            return GiveUp(words, error_type=end.error_type)

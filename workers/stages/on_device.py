@@ -1,0 +1,90 @@
+"""One request to the engine, followed to its end: what enhancing and generating have in common."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from statemachine import decisions
+from statemachine.events import Event, ModelLoaded
+from statemachine.job import Job
+from workers.engines.messages import (
+    Alive,
+    Enhance,
+    Enhanced,
+    Failed,
+    FromEngine,
+    Generate,
+    Generated,
+    Loaded,
+    Progress,
+    Started,
+)
+from workers.errors import GiveUp
+from workers.ports import EngineDied
+from workers.request import Request
+from workers.tools import Tools
+
+End = Generated | Enhanced | Failed
+
+
+def request_id(job: Job) -> str:
+    """One a claim: what an earlier holder of the lease asked for is never taken for ours."""
+    return f"{job.id}:{job.token}"
+
+
+def request_of(job: Job, tools: Tools) -> Request:
+    """The job's request whole. Raises GiveUp when its personal half was erased."""
+    try:
+        return Request.from_job(job.request, tools.content)
+    except msgspec.ValidationError as error:
+        raise GiveUp(
+            "Invalid parameters: the job's content is incomplete, or was erased", error_type="ContentMissing"
+        ) from error
+
+
+def follow(order: Generate | Enhance, tools: Tools, hear: Callable[[FromEngine], None]) -> End | list[Event]:
+    """Hand `order` over, record what every request has in common, and return how it ended.
+
+    `stage_started` is recorded when the device takes it up: the order may lie in the engine for a while behind
+    another. What is not handled here goes to `hear`. Events are returned instead of an end when the request was
+    stopped: cancelled by somebody, or handed back. Whoever leaves early, by FencedOut for one, leaves the device free.
+    """
+    ended = False
+    try:
+        for said in tools.engine.run(order):
+            match said:
+                case Started():
+                    tools.record(*decisions.start(tools.job, device=tools.job.device))
+                case Loaded():
+                    tools.record(
+                        ModelLoaded(model=said.model, seconds=said.seconds, bytes=said.bytes, digest=said.digest)
+                    )
+                case Progress():
+                    tools.recorder.progress(tools.job, {"step": said.step, "of": said.of, "seconds": said.seconds})
+                case Alive():
+                    tools.recorder.progress(tools.job, {"doing": said.doing})
+                case Generated() | Enhanced():
+                    ended = True
+                    return said
+                case Failed():
+                    ended = True
+                    return _stopped(tools) if said.error_class == "cancelled" else said
+                case _:
+                    hear(said)
+            if tools.job.cancel_by is not None:
+                return decisions.cancelled(tools.job)
+    except EngineDied:
+        ended = True  # there is nobody to be told
+        raise
+    finally:
+        if not ended:
+            tools.engine.cancel(order.request_id)
+    raise EngineDied("engine stopped", "it said no last word", started=tools.job.open_attempt is not None)
+
+
+def _stopped(tools: Tools) -> list[Event]:
+    """Somebody stopped our request. A cancelled job ends; any other waits its turn again and loses no attempt."""
+    job = tools.job
+    if job.cancel_by is not None:
+        return decisions.cancelled(job)
+    return decisions.interrupt(job, reason="request stopped", by=job.worker_id or "", now=tools.now(), counts=False)
