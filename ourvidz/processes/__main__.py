@@ -1,0 +1,41 @@
+"""How `ourvidz up` starts its children: `python -m ourvidz.processes ingress|worker|supervisor --parent PID`."""
+
+import argparse
+import signal
+import sys
+
+import structlog
+
+from ourvidz import settings as settings_module
+from ourvidz.layers import SettingsError
+from ourvidz.logs import set_up
+from ourvidz.processes import ingress, supervisor, worker
+from ourvidz.processes.lifelines import die_with_parent
+from statemachine.errors import StatemachineError
+
+
+def main() -> int:
+    """Run one of the processes; end when the parent does."""
+    parser = argparse.ArgumentParser(prog="python -m ourvidz.processes")
+    parser.add_argument("process", choices=("ingress", "worker", "supervisor"))
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--device")
+    arguments = parser.parse_args()
+    die_with_parent(arguments.parent, signal.SIGTERM)
+    try:
+        settings = settings_module.load()
+        set_up(settings.log_format, settings.log_level)
+        match arguments.process:
+            case "ingress":
+                return ingress.main(settings, parent=arguments.parent)
+            case "supervisor":
+                return supervisor.main(settings, parent=arguments.parent)
+            case _:
+                return worker.main(settings, device=arguments.device, parent=arguments.parent)
+    except (SettingsError, StatemachineError) as error:
+        structlog.get_logger().error("cannot run", reason=str(error))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

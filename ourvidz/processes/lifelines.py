@@ -1,0 +1,68 @@
+"""Signals and parents: how a process learns that it is to stop."""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+from statemachine.errors import StoreAway
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def die_with_parent(parent: int, signum: int = signal.SIGTERM) -> None:
+    """Have the kernel send `signum` when the parent ends (Linux), and end at once where it is gone already.
+
+    The signal comes when the thread that started this process ends: parents start children from their main thread.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent:
+        raise SystemExit(0)
+
+
+class Stop:
+    """SIGTERM and SIGINT: the first asks to drain, the second to stop at once."""
+
+    def __init__(self, parent: int | None = None) -> None:
+        self.draining = threading.Event()
+        self.now = threading.Event()
+        self._parent = parent
+        self._callbacks: list[Callable[[], None]] = []
+
+    def listen(self) -> "Stop":
+        """Take over the signals. Call from the main thread."""
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self._heard)
+        return self
+
+    def on_stop(self, callback: Callable[[], None]) -> None:
+        """Call `callback` (short, and safe in a signal handler's thread) when a signal comes."""
+        self._callbacks.append(callback)
+
+    def request(self, *, at_once: bool = False) -> None:
+        """As if a signal had come."""
+        if at_once:
+            self.now.set()
+        self.draining.set()
+        for callback in self._callbacks:
+            callback()
+
+    @property
+    def orphaned(self) -> bool:
+        """The parent that started this process is gone: nobody waits for a slow farewell."""
+        return self._parent is not None and os.getppid() != self._parent
+
+    def _heard(self, _signum: int, _frame: FrameType | None) -> None:
+        self.request(at_once=self.draining.is_set())
+
+    def pause(self, failures: int) -> None:
+        """Wait while the database is away; raises StoreAway when the process is to stop now."""
+        if self.now.wait(min(0.1 * 2.0 ** min(failures, 10), 5.0)):
+            raise StoreAway("the process is stopping, and the database is still away")

@@ -1,0 +1,148 @@
+"""The one module that wires real things together."""
+
+import os
+import platform
+import secrets
+import socket
+import subprocess
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from ourvidz._version import __version__
+from ourvidz.processes.lifelines import Stop
+from ourvidz.settings import Settings
+from statemachine.store import EventStore, open_store
+from workers.engine_process import EngineProcess
+from workers.engines.config import EngineConfig
+from workers.ingress import Ingress, new_name
+from workers.lists import RedisLists
+from workers.presets import LUSTIFY, PRESETS, QUEUES
+from workers.receiver import HttpReceiver
+from workers.spool import DiskSpool
+from workers.stages import HANDLERS
+from workers.storage import open_storage
+from workers.supervisor import Supervisor
+from workers.tools import StageSettings
+from workers.worker import Identity, Ports, Worker
+
+_NOBODY: Final = "http://localhost/"
+_DTYPES: Final[dict[str, Literal["fp16", "fp32"] | None]] = {"auto": None, "float16": "fp16", "float32": "fp32"}
+
+
+class HostClock:
+    """The store's time, and this host's monotonic seconds."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+
+    def now(self) -> datetime:
+        """See `workers.ports.Clock`."""
+        return self._store.now()
+
+    def monotonic(self) -> float:
+        """See `workers.ports.Clock`."""
+        return time.monotonic()
+
+
+def checked_store(settings: Settings) -> EventStore:
+    """The event store, its tables being of this program's version. Raises SchemaMismatch, StoreAway."""
+    store = open_store(settings.database_url)
+    store.check_schema()
+    return store
+
+
+def devices(settings: Settings) -> list[str]:
+    """The devices of this host that `settings.device` means: one worker for each."""
+    if settings.device != "auto":
+        return [settings.device]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ["cpu"]
+    count = sum(line.startswith("GPU ") for line in listed.splitlines())
+    return [f"cuda:{index}" for index in range(count)] or ["cpu"]
+
+
+def models(settings: Settings) -> dict[str, Path]:
+    """Model variant → where its weights are, for what is configured."""
+    return {} if settings.sdxl_model is None else {LUSTIFY: settings.sdxl_model}
+
+
+def job_types(settings: Settings) -> list[str]:
+    """The job types that a worker with these settings can make. The null engine makes all, and says so in each."""
+    if settings.engine == "null":
+        return list(PRESETS)
+    return [name for name, preset in PRESETS.items() if preset.model in models(settings)]
+
+
+def engine(settings: Settings, device: str) -> EngineProcess:
+    """The engine process of one device; it starts when it is first needed."""
+    lock_dir = settings.data_dir / "locks"
+    lock_dir.mkdir(parents=True, exist_ok=True)
+    return EngineProcess(
+        EngineConfig(
+            engine=settings.engine,
+            device=device,
+            lock_dir=lock_dir,
+            models=models(settings),
+            dtype=_DTYPES[settings.dtype],
+            embed_prompt=settings.embed_prompt,
+        )
+    )
+
+
+def receiver(settings: Settings) -> HttpReceiver:
+    """Who is told. Without a configured address the stages never ask it."""
+    key, secret = settings.supabase_service_key, settings.callback_secret
+    return HttpReceiver(
+        settings.callback_url or _NOBODY,
+        bearer=None if key is None else key.get_secret_value(),
+        secret=None if secret is None else secret.get_secret_value(),
+    )
+
+
+def worker(settings: Settings, store: EventStore, own_engine: EngineProcess, device: str, stop: Stop) -> Worker:
+    """One worker on one device."""
+    host = socket.gethostname() or platform.node()
+    identity = Identity(
+        worker_id=f"{host}-{device}-{os.getpid()}-{secrets.token_hex(2)}",
+        host=host,
+        pid=os.getpid(),
+        device=device,
+        job_types=job_types(settings),
+        models={name: str(path) for name, path in models(settings).items()},
+        version=__version__,
+        lease_seconds=settings.lease_seconds,
+    )
+    ports = Ports(
+        clock=HostClock(store),
+        spool=DiskSpool(settings.spool_dir),
+        bucket=open_storage(settings.storage_url),
+        receiver=receiver(settings),
+        engine=own_engine,
+    )
+    stage_settings = StageSettings(
+        callback_configured=settings.callback_url is not None,
+        on_missing_reference=settings.on_missing_reference,
+        worker_version=__version__,
+        embed_prompt=settings.embed_prompt,
+    )
+    return Worker(identity, store, ports, HANDLERS, stage_settings, pause=stop.pause)
+
+
+def ingresses(settings: Settings, store: EventStore) -> list[Ingress]:
+    """One way in for each list."""
+    if settings.redis_url is None:
+        raise ValueError("redis_url is not set: there is no list to take jobs from")
+    return [
+        Ingress(RedisLists(settings.redis_url, queue, new_name()), store, max_bytes=settings.max_payload_bytes)
+        for queue in QUEUES
+    ]
+
+
+def supervisor(settings: Settings, store: EventStore) -> Supervisor:
+    """A supervisor of this host."""
+    name = f"supervisor-{socket.gethostname()}-{os.getpid()}"
+    return Supervisor(store, HostClock(store), name=name, lease_seconds=settings.lease_seconds)
