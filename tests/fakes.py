@@ -1,0 +1,406 @@
+"""Fakes of our own ports, and of nothing else.
+
+Every effect of a fake goes through one hook, `effect(name)`: called with `name:before`, then the effect happens, then
+`name:after`. A test that raises there is a machine that dies there; names are `recorder.record`, `recorder.renew`,
+`spool.write`, `spool.remove`, `bucket.put`, `receiver.post`, `engine.take`, `engine.step`, `engine.checkpoint`,
+`engine.asset` and `engine.cancel`.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from statemachine import decisions
+from statemachine import events as e
+from statemachine.errors import FencedOut
+from statemachine.evolve import evolve, target
+from statemachine.job import Job, Stored
+from statemachine.machine import judge
+from workers.engines.messages import (
+    AssetWritten,
+    CheckpointWritten,
+    Enhance,
+    Enhanced,
+    FromEngine,
+    Generate,
+    Generated,
+    Loaded,
+    Progress,
+    Ready,
+    Started,
+)
+from workers.spool import sha256
+
+Effect = Callable[[str], None]
+Script = Callable[[Generate | Enhance], Iterable[FromEngine]]
+
+
+class Crash(BaseException):
+    """The machine dies. A BaseException, so that no `except Exception` can save it."""
+
+
+def nothing(_: str) -> None:
+    """The hook of those who let every effect happen."""
+
+
+@contextmanager
+def around(effect: Effect, name: str) -> Iterator[None]:
+    """One effect between its two calls of the hook."""
+    effect(f"{name}:before")
+    yield
+    effect(f"{name}:after")
+
+
+class FakeClock:
+    """A clock that only `advance` moves."""
+
+    def __init__(self, start: datetime = datetime(2025, 7, 16, 12, 0, tzinfo=UTC)) -> None:
+        self._start = start
+        self._passed = 0.0
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self._passed)
+
+    def monotonic(self) -> float:
+        return self._passed
+
+    def advance(self, seconds: float) -> None:
+        self._passed += seconds
+
+
+class MemorySpool:
+    """A spool in a dict. What is in it survives a Crash, as a disk would."""
+
+    def __init__(self, effect: Effect = nothing) -> None:
+        self.files: dict[tuple[str, str], bytes] = {}
+        self._effect = effect
+
+    def folder(self, job_id: str) -> str:
+        return f"/memory/{job_id}"
+
+    def write(self, job_id: str, name: str, data: bytes) -> str:
+        with around(self._effect, "spool.write"):
+            self.files[job_id, name] = data
+        return sha256(data)
+
+    def read(self, job_id: str, name: str, digest: str) -> bytes:
+        data = self.files.get((job_id, name))
+        if data is None or sha256(data) != digest:
+            raise FileNotFoundError(f"{job_id}/{name}")
+        return data
+
+    def remove(self, job_id: str) -> None:
+        with around(self._effect, "spool.remove"):
+            for key in [key for key in self.files if key[0] == job_id]:
+                del self.files[key]
+
+    def jobs(self) -> Iterator[str]:
+        yield from sorted({job_id for job_id, _ in self.files})
+
+
+class MemoryBucket:
+    """A storage in a dict; `puts` tells every put that was made, repeated ones too."""
+
+    def __init__(self, effect: Effect = nothing) -> None:
+        self.objects: dict[tuple[str, str], bytes] = {}
+        self.puts: list[str] = []
+        self.failing: list[Exception] = []
+        self._effect = effect
+
+    def put(self, bucket: str, key: str, data: bytes, *, content_type: str, seconds: float) -> str:
+        with around(self._effect, "bucket.put"):
+            if self.failing:
+                raise self.failing.pop(0)
+            self.puts.append(key)
+            self.objects[bucket, key] = data
+        return key
+
+    def keys(self) -> list[str]:
+        return sorted(key for _, key in self.objects)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptedAnswer:
+    """An answer of a receiver. `accepted` False: it threw the callback away."""
+
+    http_code: int | None = 200
+    delivered: bool = True
+    ms: float = 1.0
+    head: str | None = '{"success": true}'
+    error: str | None = None
+    retry_after: float | None = None
+    accepted: bool = True
+
+
+def refused(code: int | None, *, retry_after: float | None = None, accepted: bool = False) -> ScriptedAnswer:
+    """An answer that is not a delivery; None is no answer at all."""
+    return ScriptedAnswer(
+        http_code=code,
+        delivered=False,
+        head=None if code is None else "no",
+        error="connection refused" if code is None else None,
+        retry_after=retry_after,
+        accepted=accepted,
+    )
+
+
+@dataclass(frozen=True)
+class Posted:
+    """One callback request as it arrived."""
+
+    id: str
+    body: bytes
+    seconds: float
+
+    @property
+    def told(self) -> dict[str, Any]:
+        told: dict[str, Any] = msgspec.json.decode(self.body)
+        return told
+
+
+class ScriptedReceiver:
+    """Gives `answers` one after the other, then delivers for ever."""
+
+    def __init__(self, answers: Iterable[ScriptedAnswer] = (), effect: Effect = nothing) -> None:
+        self.answers = list(answers)
+        self.posts: list[Posted] = []
+        self.accepted: list[Posted] = []
+        self._effect = effect
+
+    def post(self, callback_id: str, body: bytes, *, seconds: float) -> ScriptedAnswer:
+        posted = Posted(callback_id, body, seconds)
+        with around(self._effect, "receiver.post"):
+            answer = self.answers.pop(0) if self.answers else ScriptedAnswer()
+            self.posts.append(posted)
+            if answer.accepted:
+                self.accepted.append(posted)
+        return answer
+
+
+class FakeEngine:
+    """An engine whose pictures follow from every step before them, so that a wrong resume shows in the bytes.
+
+    `script` replaces all that it says. `steps` counts the denoising steps that were really done.
+    """
+
+    def __init__(
+        self,
+        spool: MemorySpool,
+        effect: Effect = nothing,
+        *,
+        script: Script | None = None,
+        can_enhance: bool = True,
+        checkpoint_every: int = 2,
+        memory: dict[str, float] | None = None,
+    ) -> None:
+        self.script = script
+        self.requests: list[Generate | Enhance] = []
+        self.cancelled: list[str] = []
+        self.steps = 0
+        self.drawn: list[int] = []
+        self._spool = spool
+        self._effect = effect
+        self._can_enhance = can_enhance
+        self._checkpoint_every = checkpoint_every
+        self._memory = memory or {"peak_rss_gb": 0.5}
+        self._loaded: set[str] = set()
+
+    def ready(self) -> Ready:
+        return Ready(
+            pid=1,
+            engine="fake",
+            device="cpu",
+            device_name="fake",
+            threads=1,
+            versions={"fake": "1"},
+            models={},
+            families=["sdxl", "wan"],
+            can_enhance=self._can_enhance,
+        )
+
+    def run(self, request: Generate | Enhance) -> Iterator[FromEngine]:
+        with around(self._effect, "engine.take"):
+            self.requests.append(request)
+        if self.script is not None:
+            yield from self.script(request)
+        elif isinstance(request, Enhance):
+            yield Started(request_id=request.request_id)
+            text = f"{request.prompt}, in soft light"
+            yield Enhanced(request_id=request.request_id, text=text, seconds=0.5, tokens=7, model="fake")
+        else:
+            yield from self._draw(request)
+
+    def cancel(self, request_id: str) -> None:
+        with around(self._effect, "engine.cancel"):
+            self.cancelled.append(request_id)
+
+    def restart(self) -> None:
+        """A new process: nothing is loaded."""
+        self._loaded.clear()
+
+    def _draw(self, request: Generate) -> Iterator[FromEngine]:
+        yield Started(request_id=request.request_id)
+        if request.model not in self._loaded:
+            self._loaded.add(request.model)
+            yield Loaded(request_id=request.request_id, model=request.model, seconds=1.0, bytes=10, digest="d" * 64)
+        due = [index for index in range(request.num_images) if index not in request.done]
+        done_before = self.steps
+        state = b""
+        if due:
+            for said in self._denoise(request):
+                if isinstance(said, bytes):
+                    state = said
+                else:
+                    yield said
+        for index in due:
+            yield self._asset(request, index, state)
+        yield Generated(
+            request_id=request.request_id,
+            device_seconds=float(self.steps - done_before),
+            engine="fake",
+            model_digest="d" * 64,
+            memory=self._memory,
+            versions={"fake": "1"},
+            threads=1,
+            batches=[request.num_images],
+            render_scale="1/8",
+        )
+
+    def _denoise(self, request: Generate) -> Iterator[FromEngine | bytes]:
+        """Messages, and at last the state: one second of device time a step."""
+        state, first = repr((request.prompt, request.negative_prompt, request.seed, request.steps)).encode(), 1
+        if request.resume_from is not None:
+            kept, _, state = self._spool.files[request.job_id, request.resume_from].partition(b" ")
+            first = int(kept) + 1
+        for step in range(first, request.steps + 1):
+            with around(self._effect, "engine.step"):
+                self.steps += 1
+                state = hashlib.sha256(state).digest()
+            yield Progress(request_id=request.request_id, step=step, of=request.steps, seconds=1.0)
+            if step % self._checkpoint_every == 0 and step < request.steps:
+                name = f"checkpoint_{step}"
+                with around(self._effect, "engine.checkpoint"):
+                    digest = self._spool.write(request.job_id, name, b"%d %s" % (step, state))
+                yield CheckpointWritten(
+                    request_id=request.request_id,
+                    step=step,
+                    of=request.steps,
+                    name=name,
+                    digest=digest,
+                    device_seconds=float(step - first + 1),
+                )
+        yield state
+
+    def _asset(self, request: Generate, index: int, state: bytes) -> AssetWritten:
+        video = request.frames > 1
+        name = f"asset_{index}.{'mp4' if video else 'png'}"
+        data = hashlib.sha256(state + b"%d" % index).digest()
+        with around(self._effect, "engine.asset"):
+            self.drawn.append(index)
+            digest = self._spool.write(request.job_id, name, data)
+        return AssetWritten(
+            request_id=request.request_id,
+            index=index,
+            seed=(request.seed + index) % 2**63,
+            name=name,
+            digest=digest,
+            bytes=len(data),
+            width=request.width // 8,
+            height=request.height // 8,
+            frames=request.frames,
+            seconds=0.01,
+            content_type="video/mp4" if video else "image/png",
+        )
+
+
+class FakeRecorder:
+    """The store in memory: events are judged and folded by the real state machine, leases are tokens.
+
+    As the real one, it writes behind what an operator wrote in between, and raises FencedOut under an old token.
+    """
+
+    def __init__(self, clock: FakeClock, effect: Effect = nothing, *, lease_seconds: float = 30.0) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.history: dict[str, list[Stored]] = {}
+        self.contents: dict[str, dict[str, Any]] = {}
+        self.progressed: list[dict[str, Any]] = []
+        self._clock = clock
+        self._effect = effect
+        self._lease_seconds = lease_seconds
+
+    def admit(self, job_id: str, events: list[e.Event], content: dict[str, Any] | None = None) -> Job:
+        """A new job, as ingress writes it."""
+        self.jobs[job_id], self.history[job_id] = Job(id=job_id), []
+        self.contents[job_id] = dict(content or {})
+        return self.write(job_id, *events)
+
+    def claim(self, job_id: str, *, worker: str = "w1") -> Job:
+        """Give the lease to `worker`, whoever had it before."""
+        return self.write(job_id, *decisions.claim(self.jobs[job_id], worker=worker, host="host", device="cpu"))
+
+    def write(self, job_id: str, *events: e.Event) -> Job:
+        """Append as an operator or the supervisor does: under no lease, and through no hook."""
+        job, rows = self.jobs[job_id], []
+        for event in events:
+            stored = self._sealed(job, event)
+            job = evolve(job, stored)
+            rows.append(stored)
+        self.history[job_id] += rows
+        self.jobs[job_id] = job
+        return job
+
+    def record(self, job: Job, events: list[e.Event], *, personal: dict[str, Any] | None = None) -> Job:
+        with around(self._effect, "recorder.record"):
+            self._check(job)
+            after = self.write(job.id, *events)
+            if personal is not None:
+                self.contents[job.id] |= personal
+        return after
+
+    def renew(self, job: Job) -> float:
+        with around(self._effect, "recorder.renew"):
+            self._check(job)
+        return self._lease_seconds
+
+    def content(self, job: Job) -> dict[str, Any]:
+        return dict(self.contents[job.id])
+
+    def progress(self, job: Job, progress: dict[str, Any]) -> None:
+        self.progressed.append(progress)
+
+    def kinds(self, job_id: str) -> list[str]:
+        """The kinds of the job's events, in order."""
+        return [stored.kind for stored in self.history[job_id]]
+
+    def _check(self, job: Job) -> None:
+        found = self.jobs[job.id].token
+        if found != job.token:
+            raise FencedOut(job.id, job.token, found)
+
+    def _sealed(self, job: Job, event: e.Event) -> Stored:
+        to = target(job, event)
+        judge(job.id, event.kind, job.state, to)
+        data = msgspec.json.encode(event).decode()
+        attempt = event.attempt if isinstance(event, e.StageStarted) else None
+        if attempt is None and job.open_attempt is not None:
+            attempt = job.open_attempt.attempt
+        return Stored(
+            job_id=job.id,
+            version=job.version + 1,
+            kind=event.kind,
+            from_state=job.state,
+            to_state=to,
+            run=event.run if isinstance(event, e.Requeued) else job.run,
+            stage=str(job.state),
+            attempt=attempt,
+            worker_id=event.worker if isinstance(event, e.Claimed) else job.worker_id,
+            at=self._clock.now(),
+            data=data,
+            digest=sha256(f"{job.digest}{event.kind}{data}".encode()),
+            event=event,
+        )
