@@ -1,0 +1,131 @@
+"""The callback stage: how each answer goes on, and that a job ends whatever the receiver does."""
+
+import pytest
+
+from statemachine import decisions
+from statemachine.decisions import UNDELIVERABLE
+from statemachine.states import State
+from tests.fakes import ScriptedAnswer, refused
+from tests.stages.house import JOB, House, request
+from workers.errors import GiveUp, Misconfigured, TryAgain
+from workers.stages.callback import refusal
+from workers.tools import StageSettings
+
+UNSUCCESSFUL = ScriptedAnswer(http_code=200, delivered=False, head='{"success": false}', accepted=False)
+
+
+def house(answers: list[ScriptedAnswer], settings: StageSettings | None = None) -> House:
+    made = House(settings=settings)
+    made.admit(request())
+    made.until(State.CALLBACK)
+    made.receiver.answers = answers
+    return made
+
+
+def outcomes(made: House) -> int:
+    return sum(post.id.endswith(":completed") for post in made.receiver.posts)
+
+
+@pytest.mark.parametrize(
+    ("code", "ends", "tries"),
+    [
+        (None, TryAgain, 9),
+        (408, TryAgain, 9),
+        (429, TryAgain, 9),
+        (500, TryAgain, 9),
+        (503, TryAgain, 9),
+        (302, TryAgain, 9),
+        (404, TryAgain, 9),
+        (405, TryAgain, 9),
+        (204, TryAgain, 5),
+        (400, TryAgain, 5),
+        (410, GiveUp, 1),
+        (413, GiveUp, 1),
+        (422, GiveUp, 1),
+    ],
+)
+def test_each_answer_has_its_budget_and_the_job_ends(code: int | None, ends: type[Exception], tries: int) -> None:
+    assert isinstance(refusal(refused(code)), ends)
+    made = house([refused(code)] * 20)
+    job = made.until_done()
+    assert outcomes(made) == tries
+    assert (job.state, job.error.error_type if job.error else None) == (State.FAILED, UNDELIVERABLE)
+    assert [call.try_ for call in job.told("completed")] == list(range(1, tries + 1))
+    assert job.current_assets[0].key is not None
+
+
+def test_a_no_behind_a_200_is_tried_five_times() -> None:
+    made = house([UNSUCCESSFUL] * 20)
+    made.until_done()
+    assert outcomes(made) == 5
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_wrong_credentials_pause_the_lane_and_burn_no_job(code: int) -> None:
+    assert isinstance(refusal(refused(code)), Misconfigured)
+    made = house([refused(code)] * 12)
+    for _ in range(12):
+        made.step()
+    assert made.job.state is State.CALLBACK
+    assert made.lane.paused(made.clock.now())
+    assert made.until_done().state is State.COMPLETED
+
+
+def test_a_wait_that_the_receiver_asks_for_is_kept() -> None:
+    made = house([refused(429, retry_after=3600.0)])
+    made.step()
+    assert made.job.resume_at is not None
+    assert (made.job.resume_at - made.clock.now()).total_seconds() == 3600.0
+
+
+def test_an_answer_that_broke_off_is_tried_again_whatever_its_code() -> None:
+    broken = ScriptedAnswer(http_code=410, delivered=False, head="", error="no complete answer within 3 s")
+    assert isinstance(refusal(broken), TryAgain)
+
+
+def test_nobody_to_tell_ends_the_job_without_a_request() -> None:
+    made = house([], StageSettings(callback_configured=False))
+    assert made.until_done().state is State.COMPLETED
+    assert made.receiver.posts == []
+    assert '"notified":false' in made.recorder.history[JOB][-1].data
+
+
+def test_the_lease_bounds_the_request() -> None:
+    made = house([])
+    made.effects.clear()
+    made.step()
+    assert made.effects[:4] == [
+        "recorder.record:before",
+        "recorder.record:after",
+        "recorder.renew:before",
+        "recorder.renew:after",
+    ]
+    assert made.receiver.posts[-1].seconds == made.settings.callback_seconds
+
+
+def test_a_worker_that_lost_its_lease_tells_nobody() -> None:
+    made = house([])
+    old, before = made.job, len(made.receiver.posts)
+    made.recorder.claim(JOB, worker="another")
+    made.lane.run(old)
+    assert len(made.receiver.posts) == before
+
+
+def test_a_retry_of_the_telling_tells_the_same_assets() -> None:
+    made = house([refused(410)])
+    made.until_done()
+    made.recorder.write(JOB, *decisions.requeue(made.job, by="cli", reason="mended", stage=State.CALLBACK))
+    assert made.until_done().state is State.COMPLETED
+    assert made.receiver.posts[-1].id == f"{JOB}:2:completed"
+    assert made.receiver.posts[-1].told["assets"] == made.receiver.posts[-2].told["assets"]
+
+
+def test_a_run_with_nothing_to_tell_is_not_told_as_completed() -> None:
+    made = House()
+    made.admit(request())
+    made.recorder.write(JOB, *decisions.cancel(made.job, by="cli", reason="x"))
+    made.until_done()
+    before = len(made.receiver.posts)
+    made.recorder.write(JOB, *decisions.requeue(made.job, by="cli", reason="y", stage=State.CALLBACK))
+    assert made.until_done().state is State.FAILED
+    assert len(made.receiver.posts) == before
