@@ -89,6 +89,12 @@ class TestCompleted:
         assert metadata["reference_mode"] == "single"
         assert "reference_image_url" not in metadata
 
+    def test_a_second_run_does_not_tell_the_same_degradation_twice(self) -> None:
+        house = finished(with_reference(), House(settings=StageSettings(on_missing_reference="generate_without")))
+        house.recorder.write(JOB, *decisions.requeue(house.job, by="cli", reason="again"))
+        house.until_done()
+        assert len(told(house)["metadata"]["degraded"]) == 1
+
     def test_a_reference_that_was_used_is_told(self) -> None:
         asked, clock = with_reference(), FakeClock()
         recorder = FakeRecorder(clock)

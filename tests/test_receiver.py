@@ -121,6 +121,12 @@ class TestVerdict:
             assert to(loopback, bearer="key").post("a", BODY, seconds=NEVER).http_code == 307
             assert elsewhere.requests == 0
 
+    def test_a_redirect_is_not_even_looked_into(self) -> None:
+        """Its target may be nonsense, and its body endless."""
+        seen = OneAnswer(b"HTTP/1.1 307 Go\r\nLocation: http://[nonsense\r\n\r\n" + b"x" * 300_000)
+        answer = HttpReceiver(seen.url, None, None).post("a", BODY, seconds=NEVER)
+        assert (answer.http_code, answer.error) == (307, None)
+
     def test_an_answer_that_is_not_json_counts_by_its_code(self) -> None:
         for said in (b"ok", b"[" * 9000, b"\xff\xfe", b"false"):
             seen = OneAnswer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said))

@@ -110,14 +110,15 @@ class TestLocal:
             put(LocalBucket(root), b"picture")
         assert list(outside.iterdir()) == []
 
-    def test_a_link_in_the_files_place_is_replaced_and_never_written_through(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("there", [b"keep me", b"picture"])
+    def test_a_link_in_the_files_place_is_replaced_and_never_followed(self, tmp_path: Path, there: bytes) -> None:
         outside = tmp_path / "outside.txt"
-        outside.write_bytes(b"keep me")
+        outside.write_bytes(there)
         target = tmp_path / "root" / "sdxl_image_fast" / KEY
         target.parent.mkdir(parents=True)
         target.symlink_to(outside)
         put(LocalBucket(tmp_path / "root"), b"picture")
-        assert (outside.read_bytes(), target.read_bytes(), target.is_symlink()) == (b"keep me", b"picture", False)
+        assert (outside.read_bytes(), target.read_bytes(), target.is_symlink()) == (there, b"picture", False)
 
     def test_the_root_itself_may_be_a_link(self, tmp_path: Path) -> None:
         (tmp_path / "disk").mkdir()

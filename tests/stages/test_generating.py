@@ -111,6 +111,36 @@ class TestResuming:
         assert house.job.media.device_seconds == 4 + 3
         assert house.recorder.kinds(JOB).count("interrupted") == 1
 
+    def test_two_deaths_are_summed_and_told_as_one_generation(self) -> None:
+        house = House()
+        house.admit(request(steps=7))
+        deaths = [3, 6]
+
+        def die(name: str) -> None:
+            if name == "engine.step:after" and deaths and house.engine.steps == deaths[0]:
+                deaths.pop(0)
+                raise EngineDied("engine crashed", "SIGSEGV", started=True)
+
+        house.effect = die
+        house.until_done()
+        assert order(house).resume_from == "checkpoint_4"
+        assert house.job.media is not None
+        assert house.job.media.device_seconds == 2 + 2 + 3
+        assert [post.told["status"] for post in house.receiver.posts] == ["processing", "completed"]
+
+    def test_what_is_uploaded_is_not_drawn_again_though_the_spool_has_lost_it(self) -> None:
+        house = ready(House())
+
+        def lose(name: str) -> None:
+            if house.recorder.kinds(JOB)[-1] == "asset_uploaded" and name == "recorder.record:after":
+                house.effect = lambda _: None
+                del house.spool.files[JOB, "asset_0.png"], house.spool.files[JOB, "asset_1.png"]
+
+        house.effect = lose
+        house.until_done()
+        assert order(house).done == [0, 2]
+        assert house.bucket.puts == house.bucket.keys()
+
     @pytest.mark.parametrize("spoil", [lambda data: None, lambda data: data[:-1]], ids=["lost", "another file"])
     def test_a_checkpoint_that_is_not_what_the_history_says_is_not_used(
         self, spoil: Callable[[bytes], bytes | None]
