@@ -138,7 +138,10 @@ def _apply(job: Job, stored: Stored) -> Job:
             )
             return replace(job, assets=assets)
         case e.MediaUploaded():
-            return replace(_closed(job, at, "succeeded"), outcome=Outcome.COMPLETED, outcome_at=at, error=None)
+            closed = _closed(job, at, "succeeded")
+            return replace(
+                closed, outcome=Outcome.COMPLETED, outcome_at=at, error=None, verdict=(Outcome.COMPLETED, None)
+            )
         case e.AssetsLost(missing=missing, reason=reason):
             assets = tuple(a for a in job.assets if a.run != job.run or a.digest not in missing or a.key is not None)
             return replace(_closed(job, at, "assets lost", message=reason), assets=assets)
@@ -186,7 +189,15 @@ def _apply(job: Job, stored: Stored) -> Job:
             error = Error(error_class=event.error_class, error_type=event.error_type, message=event.message)
             outcome = Outcome(event.outcome)
             closed = _closed(job, at, "cancelled" if outcome is Outcome.CANCELLED else "failed", error)
-            return replace(closed, outcome=outcome, outcome_at=at, error=error, checkpoint=None, resume_at=None)
+            return replace(
+                closed,
+                outcome=outcome,
+                outcome_at=at,
+                error=error,
+                verdict=(outcome, error),
+                checkpoint=None,
+                resume_at=None,
+            )
         case e.JobCompleted():
             return replace(_closed(job, at, "succeeded"), outcome=Outcome.COMPLETED, error=None)
         case e.JobFailed() as event:
@@ -200,30 +211,33 @@ def _apply(job: Job, stored: Stored) -> Job:
         case e.JobCancelled():
             return replace(_closed(job, at, "succeeded"), outcome=Outcome.CANCELLED)
         case e.Requeued() as event:
-            return replace(
-                job,
-                run=event.run,
-                token=job.token + 1,
-                outcome=None,
-                outcome_at=None,
-                finished_at=None,
-                error=None,
-                run_at=at,
-                checkpoint=None,
-                cancel_by=None,
-                cancel_reason=None,
-                resume_at=None,
-                assets=_carried(job, event),
-            )
+            return _next_run(job, event, at)
         case _:
             return job
 
 
-def _carried(job: Job, event: e.Requeued) -> tuple[Asset, ...]:
-    """A run that starts behind generation keeps what the run before it made."""
-    if State(event.stage) not in (State.UPLOADING, State.CALLBACK):
-        return job.assets
-    return (*job.assets, *(replace(asset, run=event.run) for asset in job.current_assets))
+def _next_run(job: Job, event: e.Requeued, at: datetime) -> Job:
+    """A run that starts behind generation keeps what the run before it made; one that only tells, its outcome."""
+    stage = State(event.stage)
+    made = stage in (State.UPLOADING, State.CALLBACK)
+    outcome, error = job.verdict if stage is State.CALLBACK and job.verdict is not None else (None, None)
+    return replace(
+        job,
+        run=event.run,
+        token=job.token + 1,
+        outcome=outcome,
+        outcome_at=None if outcome is None else at,
+        error=error,
+        verdict=None if outcome is None else job.verdict,
+        finished_at=None,
+        run_at=at,
+        checkpoint=None,
+        cancel_by=job.cancel_by if outcome is Outcome.CANCELLED else None,
+        cancel_reason=job.cancel_reason if outcome is Outcome.CANCELLED else None,
+        resume_at=None,
+        degraded=job.degraded if made else (),
+        assets=(*job.assets, *(replace(asset, run=event.run) for asset in job.current_assets)) if made else job.assets,
+    )
 
 
 def _closed(

@@ -149,6 +149,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     cancel_by: str | None = None
     cancel_reason: str | None = None
     error: Error | None = None
+    verdict: tuple[Outcome, Error | None] | None = None  # what was decided, whatever became of the telling
     created_at: datetime | None = None
     queued_at: datetime | None = None
     run_at: datetime | None = None

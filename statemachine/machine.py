@@ -1,5 +1,6 @@
 """The write path's judge, on the `transitions` library. Replay does not come here: stored history is believed."""
 
+import logging
 from functools import partial
 from threading import Lock
 from typing import Any, Final
@@ -33,6 +34,7 @@ _machine: Final = Machine(
 for _event, _source, _target in TABLE:
     _machine.add_transition(_event.kind, _source.value, _target.value, conditions=partial(_leads_to, _target))
 _lock: Final = Lock()
+logging.getLogger("transitions").setLevel(logging.WARNING)  # it tells of every state that it enters and leaves
 
 
 def judge(job_id: str, kind: str, source: State, target: State) -> None:

@@ -1,4 +1,4 @@
-"""How `ourvidz up` starts its children: `python -m ourvidz.processes ingress|worker|supervisor --parent PID`."""
+"""How processes start each other: `python -m ourvidz.processes up|ingress|worker|supervisor --parent PID`."""
 
 import argparse
 import signal
@@ -9,7 +9,7 @@ import structlog
 from ourvidz import settings as settings_module
 from ourvidz.layers import SettingsError
 from ourvidz.logs import set_up
-from ourvidz.processes import ingress, supervisor, worker
+from ourvidz.processes import ingress, supervisor, up, worker
 from ourvidz.processes.lifelines import die_with_parent
 from statemachine.errors import StatemachineError
 
@@ -17,7 +17,7 @@ from statemachine.errors import StatemachineError
 def main() -> int:
     """Run one of the processes; end when the parent does."""
     parser = argparse.ArgumentParser(prog="python -m ourvidz.processes")
-    parser.add_argument("process", choices=("ingress", "worker", "supervisor"))
+    parser.add_argument("process", choices=("up", "ingress", "worker", "supervisor"))
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--device")
     arguments = parser.parse_args()
@@ -26,6 +26,8 @@ def main() -> int:
         settings = settings_module.load()
         set_up(settings.log_format, settings.log_level)
         match arguments.process:
+            case "up":
+                return up.main(settings)
             case "ingress":
                 return ingress.main(settings, parent=arguments.parent)
             case "supervisor":

@@ -113,7 +113,7 @@ def _stop(children: list[Child], stop: Stop) -> None:
         process.wait()
 
 
-def child_environment(settings: Settings, redis_url: str) -> dict[str, str]:
+def child_environment(settings: Settings, redis_url: str | None) -> dict[str, str]:
     """The environment in which a child finds the same settings, wherever ours came from."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OURVIDZ_")}
     values = {name: getattr(settings, name) for name in type(settings).model_fields}
