@@ -92,7 +92,7 @@ class Child:
         """Expect answers to a request. Raises ValueError for an id that is with the process already."""
         if request_id in self.outstanding:
             raise ValueError(f"request {request_id} is with the engine already")
-        outstanding = Outstanding(request_id, self.config.hang_seconds)
+        outstanding = Outstanding(request_id, self.config.hang_limit)
         self.outstanding[request_id] = outstanding
         return outstanding
 
@@ -157,7 +157,7 @@ class Child:
             one = min(started, key=lambda one: one.last + one.limit)
             return one.last + one.limit, f"no sign of life for {one.limit:g} s while {one.doing}"
         if waiting:
-            seconds = self.config.hang_seconds
+            seconds = self.config.hang_limit
             since = max(self._last, min(one.last for one in waiting))
             return since + seconds, f"a request was not taken up for {seconds:g} s"
         return None
@@ -198,10 +198,10 @@ class Child:
         if isinstance(message, Alive):
             outstanding.doing = message.doing
             loading = message.doing.startswith(LOADING)
-            outstanding.limit = self.config.load_seconds if loading else self.config.hang_seconds
+            outstanding.limit = self.config.load_seconds if loading else self.config.hang_limit
         else:
             outstanding.doing = "working"
-            outstanding.limit = self.config.hang_seconds
+            outstanding.limit = self.config.hang_limit
         if isinstance(message, Started):
             outstanding.started = True
         elif isinstance(message, Generated | Enhanced | Failed):

@@ -145,7 +145,19 @@ class EngineProcess:
             os.write(self._wake_write, b"\0")
 
     def _keep(self) -> None:
-        """The keeper thread: one process after another, as long as somebody asks for them."""
+        """The keeper thread. Without it nothing would be started or answered, so its end is told to everybody."""
+        try:
+            self._serve()
+        finally:
+            with self._changed:
+                self._closed = True
+                for outstanding in list(self._child.outstanding.values()) if self._child is not None else []:
+                    death = EngineDied("engine stopped", "its keeper has ended", started=outstanding.started)
+                    outstanding.answers.put(death)
+                self._changed.notify_all()
+
+    def _serve(self) -> None:
+        """One process after another, as long as somebody asks for them."""
         while self._wait_until_wanted():
             try:
                 child = Child(self.config, self._wake_read)

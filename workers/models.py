@@ -64,6 +64,8 @@ def read_manifest(path: Path) -> Manifest:
         return Manifest()
     try:
         found = json.loads((folder / MANIFEST).read_bytes())
+        if Fraction(found.get("render_scale", "1")) <= 0:
+            raise ValueError(f"render_scale must be above 0, got {found['render_scale']}")
         return Manifest(
             name=found.get("name"),
             family=found.get("family"),

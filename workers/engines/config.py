@@ -23,7 +23,8 @@ class EngineConfig:
 
     `models` maps variant names (`Generate.model`) to a diffusers folder or a `.safetensors` file. `dtype` is "fp16",
     "fp32" or None: fp16 on CUDA, fp32 on the CPU. `threads` None leaves torch's own choice. The limits are seconds
-    without a word from the process: until Ready, while loading a model, and everywhere else.
+    without a word from the process: until Ready, while loading a model, and everywhere else, where None is 120 on
+    CUDA and 900 on the CPU, on which one step of a real model takes minutes.
     """
 
     engine: Literal["diffusers", "null"]
@@ -36,8 +37,15 @@ class EngineConfig:
     step_seconds: float = 0.0
     start_seconds: float = 180.0
     load_seconds: float = 1800.0
-    hang_seconds: float = 120.0
+    hang_seconds: float | None = None
     lock_seconds: float = 5.0
+
+    @property
+    def hang_limit(self) -> float:
+        """`hang_seconds` with its default filled in."""
+        if self.hang_seconds is not None:
+            return self.hang_seconds
+        return 120.0 if self.device.startswith("cuda") else 900.0
 
     @property
     def device_key(self) -> str:

@@ -36,8 +36,6 @@ def prepare(device: str, threads: int | None) -> None:
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
-    elif device != "cpu":
-        raise Misconfigured(f"unknown device {device!r}; expected cpu, cuda or cuda:<number>")
 
 
 def dtype_of(name: str | None, device: str) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 from diffusers import StableDiffusionXLPipeline
 from diffusers.loaders.single_file_utils import SingleFileComponentError
+from diffusers.utils.logging import disable_progress_bar
 
 from workers.engines.sdxl_config import write_config
 from workers.errors import Misconfigured
@@ -19,6 +20,7 @@ def load_sdxl(path: Path, *, dtype: Any, device: str) -> Any:
     Never asks the hub and never unpickles. Raises Misconfigured with one sentence for whatever is wrong with the
     files, and lets a lack of device memory through.
     """
+    disable_progress_bar()
     try:
         pipeline = _from_folder(path, dtype) if path.is_dir() else _from_file(path, dtype)
     except SingleFileComponentError as error:
@@ -40,7 +42,7 @@ def load_sdxl(path: Path, *, dtype: Any, device: str) -> Any:
         raise Misconfigured(f"{path} cannot be loaded: {_first_line(error)}", error_type="ModelUnreadable") from error
     if path.is_dir():
         _check_whole(path, pipeline)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline.set_progress_bar_config(disable=True)  # one of its own: the pipeline's steps
     pipeline.to(device)
     if device.startswith("cuda"):
         pipeline.vae.enable_slicing()  # six 1024-pixel images decoded at once want more than 40 GB

@@ -8,6 +8,7 @@ thread that started it ends (Linux), and everywhere the end of the request pipe 
 import ctypes
 import fcntl
 import os
+import re
 import signal
 import sys
 import time
@@ -21,7 +22,7 @@ from workers.engines.faults import Cancelled
 from workers.engines.messages import Enhance, Enhanced, Failed, Generate, Generated, Message, Ready
 from workers.engines.null import NullEngine
 from workers.engines.serving import Server
-from workers.errors import StageEnds
+from workers.errors import Misconfigured, StageEnds
 from workers.spool import DiskSpool
 
 ENVIRONMENT: Final = {
@@ -106,6 +107,12 @@ def lock_device(config: EngineConfig) -> int:
             return descriptor
 
 
+def check_device(config: EngineConfig) -> None:
+    """Raise Misconfigured for a device that no machine has, before seconds go into importing torch."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", config.device):
+        raise Misconfigured(f"unknown device {config.device!r}; expected cpu, cuda or cuda:<number>")
+
+
 def _null(start: Start) -> tuple[Server, Ready]:
     drawer = NullDrawer(start.config)
     ready = Ready(
@@ -151,6 +158,7 @@ def main() -> None:
     if start.config.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(start.config.threads)
     try:
+        check_device(start.config)
         lock_device(start.config)
         server, ready = _null(start) if start.config.engine == "null" else _diffusers(start)
     except BlockingIOError as error:

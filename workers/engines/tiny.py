@@ -58,11 +58,13 @@ def _replace(new: Path, old: Path) -> None:
 
 def _build(root: Path) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import torch
     from safetensors.torch import save_file
 
     from workers.engines.original_layout import single_file_weights
     from workers.engines.tiny_sdxl import build
 
+    torch.set_num_threads(1)  # threads that spin for each other take longer over such small weights than one
     pipeline = build()
     folder, file, config = root / _FOLDER, root / _FILE, root / _CONFIG
     pipeline.save_pretrained(str(folder), safe_serialization=True)
