@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 PREFIX: Final = "OURVIDZ_"
 CONFIG: Final = "OURVIDZ_CONFIG"
@@ -176,9 +176,10 @@ def _derived(found: Mapping[str, Found]) -> dict[str, Found]:
         base = str(found["supabase_url"].value).rstrip("/")
         derived["callback_url"] = Found(f"{base}/functions/v1/job-callback", "derived from SUPABASE_URL")
     if "upstash_redis_rest_url" in found and "upstash_redis_rest_token" in found:
-        host = urlsplit(str(found["upstash_redis_rest_url"].value)).hostname
+        given = str(found["upstash_redis_rest_url"].value)
+        host = urlsplit(given if "://" in given else f"https://{given}").hostname
         if host:
-            token = found["upstash_redis_rest_token"].value
+            token = quote(str(found["upstash_redis_rest_token"].value), safe="")
             source = "derived from UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN"
             derived["redis_url"] = Found(f"rediss://default:{token}@{host}:6379", source)
     return derived

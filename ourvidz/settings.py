@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -154,7 +154,7 @@ class Settings(BaseSettings):
     def _follow_the_data_dir(self) -> Self:
         defaults = {
             "database_url": layers.default_database_url(self.data_dir),
-            "storage_url": f"file://{self.data_dir / 'storage'}",
+            "storage_url": f"file://{quote(str(self.data_dir / 'storage'))}",
             "spool_dir": self.data_dir / "spool",
         }
         for name, value in defaults.items():

@@ -37,7 +37,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     def able(self) -> list[dict[str, Any]]:
         """Living workers that take this job: those with its type, or any where only the telling is left."""
         telling = self.job.state is State.CALLBACK
-        return [worker for worker in self.living if telling or self.job.job_type in worker["job_types"]]
+        taking = [worker for worker in self.living if worker["state"] != "draining"]
+        return [worker for worker in taking if telling or self.job.job_type in worker["job_types"]]
 
     @property
     def progress(self) -> dict[str, Any]:

@@ -1,0 +1,104 @@
+"""The tree of commands. Modules of commands import nothing slow; what they need they import when they run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ourvidz._version import __version__
+from ourvidz.cli import config, database, deadletters, jobs, models, processes, submit, watch, workers
+from ourvidz.cli.face import Verbose, face_of, say, with_verbose
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"ourvidz {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    name="ourvidz",
+    help="Durable execution for generative media: queued requests become pictures, and none is ever lost.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback(
+    epilog="Examples: `ourvidz up` runs everything on this machine; `ourvidz jobs inspect 7f3a` tells one job's story."
+)
+def options(
+    ctx: typer.Context,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Settings file instead of ./ourvidz.toml.", metavar="FILE")
+    ] = None,
+    database_url: Annotated[
+        str | None, typer.Option("--database-url", help="Short for --set database_url=URL.", metavar="URL")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", help="A setting for this run, before environment and file.", metavar="NAME=VALUE"),
+    ] = None,
+    verbose: Verbose = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Durable execution for generative media: queued requests become pictures, and none is ever lost."""
+    face = face_of(ctx)
+    face.config = config_file
+    for setting in settings or []:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--set wants NAME=VALUE, got {setting!r}")
+        face.flags[name.strip().lower().replace("-", "_")] = value
+    if database_url is not None:
+        face.flags["database_url"] = database_url
+
+
+jobs_app = typer.Typer(help="Submit jobs and look into them.", no_args_is_help=True, rich_markup_mode=None)
+for name, command in (
+    ("submit", submit.submit),
+    ("list", jobs.list_),
+    ("inspect", jobs.inspect),
+    ("watch", watch.watch),
+    ("rebuild", jobs.rebuild),
+):
+    jobs_app.command(name)(with_verbose(command))
+app.add_typer(jobs_app, name="jobs")
+
+deadletters_app = typer.Typer(help="Payloads that could not become jobs.", no_args_is_help=True, rich_markup_mode=None)
+for name, letter_command in (
+    ("list", deadletters.list_),
+    ("show", deadletters.show),
+    ("requeue", deadletters.requeue),
+):
+    deadletters_app.command(name)(with_verbose(letter_command))
+app.add_typer(deadletters_app, name="deadletters")
+
+app.command("workers")(with_verbose(workers.workers))
+
+models_app = typer.Typer(help="The models that workers load.", no_args_is_help=True, rich_markup_mode=None)
+for name, model_command in (("list", models.list_), ("check", models.check), ("make-tiny", models.make_tiny)):
+    models_app.command(name)(with_verbose(model_command))
+app.add_typer(models_app, name="models")
+
+db_app = typer.Typer(help="The database's tables.", no_args_is_help=True, rich_markup_mode=None)
+for name, db_command in (("upgrade", database.upgrade), ("current", database.current)):
+    db_app.command(name)(with_verbose(db_command))
+app.add_typer(db_app, name="db")
+
+config_app = typer.Typer(help="The settings.", no_args_is_help=True, rich_markup_mode=None)
+for name, config_command in (("show", config.show), ("check", config.check)):
+    config_app.command(name)(with_verbose(config_command))
+app.add_typer(config_app, name="config")
+
+for name, process_command in (
+    ("up", processes.up),
+    ("worker", processes.worker),
+    ("supervisor", processes.supervisor),
+    ("demo", processes.demo),
+):
+    app.command(name)(with_verbose(process_command))

@@ -1,0 +1,129 @@
+"""`jobs list`, `jobs inspect` and `jobs rebuild`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from ourvidz.cli.face import face_of, note, say, say_json
+from ourvidz.cli.times import parse_time
+
+JobId = Annotated[str, typer.Argument(help="A job's id, or its first characters.", metavar="ID", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="A document for programs.")]
+
+
+def list_(
+    ctx: typer.Context,
+    state: Annotated[list[str] | None, typer.Option(help="Only jobs in this state; may be repeated.")] = None,
+    job_type: Annotated[str | None, typer.Option("--type", help="Only jobs of this type.")] = None,
+    user: Annotated[str | None, typer.Option(help="Only jobs of this user.", metavar="UUID")] = None,
+    since: Annotated[str | None, typer.Option(help="Queued since: 2h, 3d, or an ISO time (UTC).", metavar="T")] = None,
+    until: Annotated[str | None, typer.Option(help="Queued before, in the same forms.", metavar="T")] = None,
+    error: Annotated[str | None, typer.Option(help="Only jobs whose error contains this.", metavar="TEXT")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many, the newest first.", min=1, max=100_000)] = 50,
+    as_json: Json = False,
+) -> None:
+    """List jobs, the newest first.
+
+    \b
+    Example:
+        ourvidz jobs list --state failed --since 2h --error "out of memory"
+    """
+    face = face_of(ctx)
+    states = _states(state or [])
+    with face.store() as store:
+        from ourvidz.cli.tables import jobs_table
+        from ourvidz.inspection import row_document
+        from statemachine.store.reading import Filter, counts, list_jobs
+
+        now = store.now()
+        wanted = Filter(
+            states=states,
+            job_type=job_type,
+            user_id=user.lower() if user else None,
+            since=parse_time(since, now),
+            until=parse_time(until, now),
+            error=error,
+            limit=limit,
+        )
+        with store.read() as connection:
+            rows, numbers = list_jobs(connection, wanted), counts(connection)
+    if as_json:
+        say_json({"schema": 1, "now": now.isoformat(), "counts": numbers, "jobs": [row_document(row) for row in rows]})
+    elif rows:
+        face.show(jobs_table(rows, now))
+        if len(rows) == limit:
+            note(f"the newest {limit} of them; --limit shows more")
+    else:
+        note("no job fits" if numbers else "there are no jobs yet; `ourvidz jobs submit` makes one")
+
+
+def inspect(
+    ctx: typer.Context,
+    job_id: JobId,
+    events: Annotated[bool, typer.Option("--events", help="Show the raw history too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell one job's story: how it stands, what was asked, and what happened, attempt by attempt.
+
+    \b
+    Example:
+        ourvidz jobs inspect 7f3a
+        ourvidz jobs inspect 7f3a --json | jq .attempts
+    """
+    face = face_of(ctx)
+    with face.store() as store:
+        from ourvidz.inspecting import situation_of
+        from ourvidz.inspection import document
+
+        told = document(situation_of(store, job_id))
+    if as_json:
+        say_json(told)
+        return
+    from ourvidz.inspection_view import render
+
+    console = face.console()
+    console.print(render(told, width=console.width, events=events))
+
+
+def rebuild(
+    ctx: typer.Context,
+    job_ids: Annotated[
+        list[str] | None, typer.Argument(help="Ids, or their first characters; all jobs when none.", metavar="[ID…]")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the tables jobs, job_attempts and job_assets again from the events alone.
+
+    \b
+    Example:
+        ourvidz jobs rebuild
+    """
+    face = face_of(ctx)
+    compared, changed = 0, {}
+    with face.store() as store:
+        from statemachine.store.reading import resolve
+
+        wanted: list[str] | None = None
+        if job_ids:
+            with store.read() as connection:
+                wanted = [resolve(connection, job_id) for job_id in job_ids]
+        for rebuilt in store.rebuild(wanted):
+            compared += 1
+            if rebuilt.changed:
+                changed[rebuilt.job_id] = list(rebuilt.changed)
+    if as_json:
+        say_json({"schema": 1, "compared": compared, "changed": changed})
+        return
+    for job_id, tables in changed.items():
+        say(f"{job_id}  rewritten: {', '.join(tables)}")
+    say(f"{compared} jobs compared with their events, {len(changed)} rewritten")
+
+
+def _states(given: list[str]) -> list[str]:
+    from statemachine.states import State
+
+    known: list[Any] = [state.value for state in State]
+    for name in given:
+        if name not in known:
+            raise typer.BadParameter(f"--state wants one of {', '.join(known)}, got {name!r}")
+    return given

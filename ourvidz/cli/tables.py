@@ -1,0 +1,92 @@
+"""Tables for the terminal: plain columns that a narrow one still holds."""
+
+from datetime import datetime
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from ourvidz.masking import mask
+from ourvidz.situation import is_alive
+from ourvidz.timeline import STYLES
+from ourvidz.wording import clause, printable, since, stamp
+
+
+def jobs_table(rows: list[dict[str, Any]], now: datetime) -> Table:
+    """Jobs, one a line."""
+    table = _table("job", "state", "type", "queued", last="what")
+    for row in rows:
+        table.add_row(
+            Text(row["id"]),
+            Text(row["state"], style=STYLES.get(row["state"], "")),
+            Text(row["job_type"] or "?"),
+            Text(since(row["queued_at"], now)),
+            Text(what(row, now), style="red" if row["state"] == "failed" else ""),
+        )
+    return table
+
+
+def what(row: dict[str, Any], now: datetime) -> str:
+    """The most telling thing about a row of `jobs`, in a few words."""
+    progress = row.get("progress") or {}
+    if row["finished_at"] is None and row["worker_id"] is not None:
+        if "step" in progress and "of" in progress:
+            return f"step {progress['step']} of {progress['of']}"
+        return clause(str(progress.get("doing") or f"on {row['worker_id']}"), 60)
+    if row["finished_at"] is None and row["resume_at"] is not None and row["resume_at"] > now:
+        return mask(f"again in {since(now, row['resume_at'])}: {clause(row['error_message'] or '', 60)}")
+    if row["error_type"] is not None and row["state"] != "completed":
+        return mask(clause(f"{row['error_type']}: {row['error_message']}", 120))
+    return f"{row['assets']} made" if row["assets"] else ""
+
+
+def workers_table(rows: list[dict[str, Any]], now: datetime) -> Table:
+    """Workers, the latest heard first."""
+    table = _table("worker", "state", "device", "heard", "engine", last="models and jobs")
+    for row in rows:
+        alive = is_alive(row, now)
+        state = row["state"] if alive or row["state"] == "stopped" else "silent"
+        about = f"{', '.join(row['models']) or 'no model'}; {len(row['jobs'])} in hand"
+        if row["note"]:
+            about += f"; {clause(row['note'])}"
+        table.add_row(
+            Text(printable(row["worker_id"])),
+            Text(printable(state), style="green" if alive else "dim"),
+            Text(printable(row["device"])),
+            Text(f"{since(row['last_seen_at'], now)} ago"),
+            Text(printable(row["engine"] or "-")),
+            Text(mask(about)),
+        )
+    return table
+
+
+def letters_table(rows: list[dict[str, Any]]) -> Table:
+    """Dead letters, the newest first."""
+    table = _table("id", "when", "list", "requeued", last="reason")
+    for row in rows:
+        table.add_row(
+            Text(str(row["id"])),
+            Text(stamp(row["at"])),
+            Text(printable(row["queue"])),
+            Text(f"by {clause(row['requeued_by'] or '?', 20)}" if row["requeued_at"] else "no"),
+            Text(mask(clause(row["reason"], 300))),
+        )
+    return table
+
+
+def settings_table(rows: list[tuple[str, str, str]]) -> Table:
+    """Name, value, source."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(3):
+        table.add_column(overflow="fold")
+    for name, value, source in rows:
+        table.add_row(Text(name), Text(value), Text(source, style="dim"))
+    return table
+
+
+def _table(*columns: str, last: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for name in columns:
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    table.add_column(last, overflow="fold", ratio=1)
+    return table
