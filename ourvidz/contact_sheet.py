@@ -1,6 +1,7 @@
 """A contact sheet: many pictures on one page, each with its caption."""
 
 import math
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -45,9 +46,10 @@ def contact_sheet(pictures: list[Picture], path: Path, *, columns: int = 5) -> N
 
 
 def _cut(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """As much of `text` as a cell is wide."""
+    """As much of `text` as a cell is wide, in letters that Pillow's own font has."""
+    text = unicodedata.normalize("NFKD", text.replace("—", "-")).encode("ascii", "ignore").decode()
     if draw.textlength(text, font=font) <= CELL:
         return text
-    while text and draw.textlength(text + "…", font=font) > CELL:
+    while text and draw.textlength(text + "...", font=font) > CELL:
         text = text[:-1]
-    return text.rstrip() + "…"
+    return text.rstrip() + "..."

@@ -3,12 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from statemachine.errors import FencedOut
 from statemachine.events import Event
 from statemachine.job import Job
 from workers.ports import Bucket, Clock, Engine, Receiver
 from workers.spool import Spool
+
+
+LEAST_SECONDS: Final = 0.5
+"""With less of the lease left than this, no outside effect is begun."""
 
 
 class Recorder(Protocol):
@@ -69,9 +74,14 @@ class Tools:
     def renew(self, *, at_most: float) -> float:
         """Renew the lease before an outside effect, and return its time limit in seconds.
 
-        Fencing does not guard a PUT or a POST: the effect must be over before the lease can pass on.
+        Fencing does not guard a PUT or a POST: the effect must be over before the lease can pass on. A process that
+        stood still while it renewed is told FencedOut, as if the lease were gone: nobody knows that it is not.
         """
-        return min(at_most, max(1.0, self.recorder.renew(self.job) * 0.8))
+        begun = self.clock.monotonic()
+        left = self.recorder.renew(self.job) - (self.clock.monotonic() - begun)
+        if left < LEAST_SECONDS:
+            raise FencedOut(self.job.id, self.job.token, None)
+        return min(at_most, left * 0.8)
 
     @property
     def content(self) -> dict[str, Any]:

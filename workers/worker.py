@@ -228,5 +228,10 @@ class Worker:
 
     def _let_go(self, job: Job) -> None:
         self.held.release(job)
-        if job.state.terminal:
+        try:
+            # Who was fenced out may have written into the folder after another worker had ended the job.
+            ended = job.state.terminal or self.store.finished(job.id)
+        except StoreAway:
+            return  # the next sweep finds it
+        if ended:
             self.ports.spool.remove(job.id)

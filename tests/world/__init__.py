@@ -1,0 +1,1 @@
+"""The whole service in one thread under a fake clock, killed at every numbered effect."""

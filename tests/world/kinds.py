@@ -1,0 +1,37 @@
+"""The kinds of jobs that live in the world."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from workers.arrivals import build_payload
+
+USER: Final = "7f3c2a52-8c1b-4b7e-9a55-2f6d1c0e9b11"
+CREATED: Final = datetime(2025, 7, 16, 11, 59, tzinfo=UTC)
+
+
+def _payload(number: int, job_type: str, **changes: Any) -> bytes:
+    built = build_payload(
+        job_type,
+        "a heron at dawn",
+        user_id=USER,
+        job_id=f"00000000-0000-4000-8000-{number:012d}",
+        created_at=CREATED,
+        seed=changes.pop("seed", 7),
+        num_images=changes.pop("num_images", 1),
+        config={"sample_steps": 3},
+    )
+    built["config"].update(changes)
+    return json.dumps(built).encode()
+
+
+KINDS: Final[dict[str, tuple[str, bytes]]] = {
+    "one image": ("sdxl_queue", _payload(1, "sdxl_image_fast")),
+    "three images": ("sdxl_queue", _payload(2, "sdxl_image_high", num_images=3)),
+    "six images": ("sdxl_queue", _payload(3, "sdxl_image_fast", num_images=6)),
+    "image, enhanced": ("wan_queue", _payload(4, "image7b_fast_enhanced")),
+    "video with a reference": ("wan_queue", _payload(5, "video_high", first_frame="https://example.com/a.png")),
+    "video, enhanced": ("wan_queue", _payload(6, "video7b_fast_enhanced")),
+    "refused": ("sdxl_queue", _payload(7, "sdxl_image_fast", num_images=2)),
+    "dead letter": ("sdxl_queue", b"\xff not a payload"),
+}

@@ -1,0 +1,75 @@
+"""Planted bugs: source patches, applied to a copy of the tree. The world must find each of them."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Bug:
+    """In each patch (file, before, after), `before` stands once in the file. The scenario on the kind must fail."""
+
+    name: str
+    kind: str
+    scenario: str
+    patches: tuple[tuple[str, str, str], ...]
+
+
+BUGS: Final = (
+    Bug(
+        "token not compared",
+        "one image",
+        "takeover",
+        (
+            ("statemachine/store/append.py", "                jobs.c.token == source.c.expected_token,\n", ""),
+            (
+                "statemachine/store/append.py",
+                "if found is not None and found.token == job.token:",
+                "if found is not None:",
+            ),
+            ("workers/recorder.py", "if fresh.token != job.token:", "if fresh.state.terminal:"),
+        ),
+    ),
+    Bug(
+        "version not compared",
+        "one image",
+        "operator",
+        (("statemachine/store/append.py", "                jobs.c.version == source.c.expected_version,\n", ""),),
+    ),
+    Bug(
+        "acknowledged before commit",
+        "one image",
+        "crash",
+        (
+            (
+                "workers/ingress.py",
+                "        arrivals = [self._arrival(raw, now) for raw in payloads]\n",
+                "        self.lists.drop(payloads)\n        arrivals = [self._arrival(raw, now) for raw in payloads]\n",
+            ),
+        ),
+    ),
+    Bug(
+        "event written before its effect",
+        "one image",
+        "crash",
+        (
+            (
+                "workers/stages/uploading.py",
+                "        where = tools.bucket.put(",
+                "        tools.record(AssetUploaded(index=asset.index, bucket=bucket, key=key, digest=asset.digest,"
+                " bytes=len(data)))\n"
+                "        where = tools.bucket.put(",
+            ),
+            (
+                "workers/stages/uploading.py",
+                "        url = None if where == key else where\n",
+                "        continue\n        url = None if where == key else where\n",
+            ),
+        ),
+    ),
+    Bug(
+        "digest not read",
+        "one image",
+        "crash and rot",
+        (("workers/spool.py", "        if sha256(data) != digest:\n", "        if False:\n"),),
+    ),
+)
