@@ -102,10 +102,10 @@ class Settings(BaseSettings):
     device: Annotated[str, AfterValidator(_device)] = _setting(
         "auto", "What generates. auto takes CUDA where it is.", "auto, cpu, cuda or cuda:N"
     )
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = _setting(
+    dtype: Literal["auto", "float32", "float16"] = _setting(
         "auto",
         "Precision of the weights. auto is float16 on CUDA, float32 on the CPU.",
-        "auto, float32, float16 or bfloat16",
+        "auto, float32 or float16",
     )
     engine: Literal["diffusers", "null"] = _setting(
         "diffusers", "null draws test pictures without a model.", "diffusers or null"

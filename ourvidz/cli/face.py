@@ -1,7 +1,6 @@
 """What every command shares: the global options, the settings, the store, and how to print."""
 
 import functools
-import gc
 import inspect
 import json
 import os
@@ -39,8 +38,7 @@ class Face:
 
     def settings(self) -> "Settings":
         """All settings, checked. Raises SettingsError."""
-        with _without_gc():
-            from ourvidz.settings import load
+        from ourvidz.settings import load
 
         return load(self.flags, config=self.config)
 
@@ -55,8 +53,7 @@ class Face:
         file = sqlite_file(url)
         if file is not None and not file.exists():
             raise SchemaMismatch(f"there is no database at {file} yet: run `ourvidz db upgrade`, or `ourvidz up`")
-        with _without_gc():
-            from statemachine.store import open_store
+        from statemachine.store import open_store
 
         with explaining_url(url):
             store = open_store(url)
@@ -140,13 +137,3 @@ def with_verbose(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), parameter])  # type: ignore[attr-defined]
     run.__annotations__ = {**command.__annotations__, "verbose": Verbose}
     return run
-
-
-@contextmanager
-def _without_gc() -> Iterator[None]:
-    """Importing makes many objects and no garbage: 0.1 s less for SQLAlchemy and pydantic together."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
