@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     data_dir: Folder = _setting(Path("ourvidz-data"), "Holds whatever has no place of its own.", "a folder")
     redis_url: Annotated[str, AfterValidator(_redis)] | None = _setting(
         None,
-        "Where producers push jobs. Without it, jobs come from the command line.",
+        "Where producers push jobs.",
         "redis://HOST:PORT or rediss://…",
     )
     storage_url: Annotated[str, AfterValidator(_storage)] = _setting(
