@@ -39,7 +39,8 @@ def run(argv: Sequence[str]) -> int:
     face = Face()
     try:
         code = app(list(argv), prog_name="ourvidz", standalone_mode=False, obj=face)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):
+        # click and rich call sys.exit(1) when nobody reads stdout any more; nothing of ours exits from within.
         _close_stdout()
         return ExitCode.BROKEN_PIPE
     except KeyboardInterrupt:
@@ -56,4 +57,4 @@ def run(argv: Sequence[str]) -> int:
 
 def _close_stdout() -> None:
     """Point stdout at nothing, so that the interpreter's last flush does not complain either."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ is not None else 1)
