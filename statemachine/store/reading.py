@@ -88,8 +88,8 @@ def live_jobs(connection: Connection, limit: int) -> list[Row]:
 
 def counts(connection: Connection) -> dict[str, int]:
     """State → number of jobs."""
-    query = select(jobs.c.state, func.count()).group_by(jobs.c.state)
-    return {state: number for state, number in connection.execute(query)}
+    query = select(jobs.c.state, func.count().label("number")).group_by(jobs.c.state)
+    return {row.state: row.number for row in connection.execute(query)}
 
 
 def place(connection: Connection, job_id: str, now: datetime) -> int | None:

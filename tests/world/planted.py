@@ -20,7 +20,7 @@ BUGS: Final = (
         "one image",
         "takeover",
         (
-            ("statemachine/store/append.py", "                jobs.c.token == source.c.expected_token,\n", ""),
+            ("statemachine/store/append.py", " AND jobs.token = fresh.expected_token ", " "),
             (
                 "statemachine/store/append.py",
                 "if found is not None and found.token == job.token:",
@@ -33,7 +33,7 @@ BUGS: Final = (
         "version not compared",
         "one image",
         "operator",
-        (("statemachine/store/append.py", "                jobs.c.version == source.c.expected_version,\n", ""),),
+        (("statemachine/store/append.py", " AND jobs.version = fresh.expected_version", ""),),
     ),
     Bug(
         "acknowledged before commit",

@@ -1,0 +1,1 @@
+"""Figures. Each script prints what it measured; none asserts on a clock."""
