@@ -37,6 +37,7 @@ NAMES: Final = (
     "device",
     "dtype",
     "engine",
+    "null_step_seconds",
     "lease_seconds",
     "on_missing_reference",
     "embed_prompt",

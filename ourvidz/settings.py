@@ -110,6 +110,10 @@ class Settings(BaseSettings):
     engine: Literal["diffusers", "null"] = _setting(
         "diffusers", "null draws test pictures without a model.", "diffusers or null"
     )
+    null_step_seconds: float = _setting(
+        0.0, "How long the null engine takes for a step. Real ones take what they take.",
+        "a number from 0 to 3600", ge=0, le=3600, allow_inf_nan=False,
+    )  # fmt: skip
     lease_seconds: float = _setting(
         30.0, "A worker unheard of for so long has lost its jobs. It is heard three times as often.",
         "a number from 3 to 3600", ge=3, le=3600, allow_inf_nan=False,

@@ -89,6 +89,7 @@ def engine(settings: Settings, device: str) -> EngineProcess:
             models=models(settings),
             dtype=_DTYPES[settings.dtype],
             embed_prompt=settings.embed_prompt,
+            step_seconds=settings.null_step_seconds,
         )
     )
 
