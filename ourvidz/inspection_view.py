@@ -125,6 +125,8 @@ def _noted(d: dict[str, Any]) -> Table | None:
         for entry in d["events"]
         if entry["kind"] == "enhancement_skipped"
     ]
+    if d["media"] is not None and d["media"].get("render_scale") not in (None, "1"):
+        rows.append(("model", f"draws at {d['media']['render_scale']} of the size"))
     if d["cancel"] is not None:
         rows.append(("cancel", f"asked by {d['cancel']['by']}: {d['cancel']['reason']}"))
     return grid((Text(label, style="dim"), value) for label, value in rows)

@@ -64,15 +64,16 @@ def timeline(d: dict[str, Any], width: int) -> Iterator[Text]:
         line.append(f"{'█' * max(1, round(ran / longest * bar_width)):<{bar_width}}", style=style)
         line.append(f"  {outcome:<11}", style=style)
         where = _where(attempt)
+        moved = attempt["worker_id"] != before
         if wide:
             line.append(f"  {where}", style="dim")
         line.truncate(width, overflow="ellipsis")
         line.rstrip()
         yield line
-        notes = [] if wide or where == before else [f"on {where}"]
+        notes = [] if wide or not moved else [f"on {where}"]
         if attempt["message"] or attempt["error_type"]:
             notes.append(_why(attempt))
-        before = where
+        before = attempt["worker_id"]
         if notes:
             yield _indented("; ".join(notes), width)
 

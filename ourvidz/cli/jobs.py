@@ -50,7 +50,8 @@ def list_(
     if as_json:
         say_json({"schema": 1, "now": now.isoformat(), "counts": numbers, "jobs": [row_document(row) for row in rows]})
     elif rows:
-        face.show(jobs_table(rows, now))
+        console = face.console()
+        console.print(jobs_table(rows, now, width=console.width))
         if len(rows) == limit:
             note(f"the newest {limit} of them; --limit shows more")
     else:

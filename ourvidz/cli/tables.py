@@ -12,12 +12,12 @@ from ourvidz.timeline import STYLES
 from ourvidz.wording import clause, printable, since, stamp
 
 
-def jobs_table(rows: list[dict[str, Any]], now: datetime) -> Table:
-    """Jobs, one a line."""
+def jobs_table(rows: list[dict[str, Any]], now: datetime, *, width: int) -> Table:
+    """Jobs, one a line. Below 100 columns their ids are cut to 8 characters, which every command understands."""
     table = _table("job", "state", "type", "queued", last="what")
     for row in rows:
         table.add_row(
-            Text(row["id"]),
+            Text(row["id"] if width >= 100 else row["id"][:8]),
             Text(row["state"], style=STYLES.get(row["state"], "")),
             Text(row["job_type"] or "?"),
             Text(since(row["queued_at"], now)),
@@ -46,7 +46,8 @@ def workers_table(rows: list[dict[str, Any]], now: datetime) -> Table:
     for row in rows:
         alive = is_alive(row, now)
         state = row["state"] if alive or row["state"] == "stopped" else "silent"
-        about = f"{', '.join(row['models']) or 'no model'}; {len(row['jobs'])} in hand"
+        makes = ", ".join(row["models"]) or f"{len(row['job_types'])} job types without a model"
+        about = f"{makes}; {len(row['jobs'])} in hand"
         if row["note"]:
             about += f"; {clause(row['note'])}"
         table.add_row(
