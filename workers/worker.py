@@ -113,23 +113,25 @@ class Worker:
             lease_seconds=identity.lease_seconds,
         )
 
-    def claim_tick(self, now: datetime) -> int:
-        """Claim what there is room for: never more than free slots + 1, nothing for a lane that is paused."""
-        if self.draining:
+    def claim_tick(self, now: datetime, *, expected: bool = False) -> int:
+        """Claim what there is room for: never more than free slots + 1, nothing for a lane that is paused.
+
+        `expected`: somebody rang, so the store need not be asked first whether there is anything.
+        """
+        deliver, engine = self.lanes["deliver"], self.lanes["engine"]
+        if self.draining or deliver.paused(now):
             return 0
         held = [job.state for job in self.held.jobs()]
-        telling = sum(state is State.CALLBACK for state in held)
         drawing = sum(state not in (State.UPLOADING, State.CALLBACK) for state in held)
-        claimed: list[Job] = []
+        telling = sum(state is State.CALLBACK for state in held)
         # A receiver or a bucket that is down must not make the device draw more than can be delivered.
-        backlog = len(held) - drawing
-        if not self.lanes["deliver"].paused(now):
-            room = SLOTS["deliver"] + 1 - telling
-            if room > 0:
-                claimed += self.store.claim(self._claimant, telling=True, limit=room)
-            room = SLOTS["engine"] + 1 - drawing
-            if room > 0 and backlog < 4 * SLOTS["deliver"] and not self.lanes["engine"].paused(now):
-                claimed += self.store.claim(self._claimant, telling=False, limit=room)
+        choked = len(held) - drawing >= 4 * deliver.slots or engine.paused(now)
+        claimed = self.store.claim(
+            self._claimant,
+            drawing=0 if choked else max(0, engine.slots + 1 - drawing),
+            telling=max(0, deliver.slots + 1 - telling),
+            expected=expected,
+        )
         for job in claimed:
             self.held.keep(job, monotonic=self.ports.clock.monotonic())
             self._hand_on(job)

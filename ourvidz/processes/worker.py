@@ -98,10 +98,10 @@ class _Threads:
     def _claim(self) -> None:
         failures = 0
         while not self._ended.is_set():
-            self._room.wait(POLL_SECONDS)
+            rang = self._room.wait(POLL_SECONDS)
             self._room.clear()
             try:
-                self._worker.claim_tick(self._worker.store.now())
+                self._worker.claim_tick(self._worker.store.now(), expected=rang)
                 failures = 0
             except StoreAway as error:
                 failures += 1

@@ -3,10 +3,13 @@
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
+from typing import Final
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Integer, Text, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.dml import ReturningInsert
 
 from statemachine.admission import Admission, DeadLetter, NewJob, Verdict
 from statemachine.events import JobQueued
@@ -42,9 +45,13 @@ def _welcome(connection: Connection, new: NewJob, *, at: datetime) -> Admission:
 
 def _insert_if_new(connection: Connection, job: Job) -> bool:
     """INSERT … ON CONFLICT DO NOTHING: of two arrivals with one id, one is told that it is new."""
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(jobs).values(job_row(job)).on_conflict_do_nothing(index_elements=["id"]).returning(jobs.c.id)
-    return connection.scalar(statement) is not None
+    return connection.scalar(_inserting(connection.dialect.name), job_row(job)) is not None
+
+
+@cache
+def _inserting(dialect: str) -> ReturningInsert[str]:
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    return insert(jobs).on_conflict_do_nothing(index_elements=["id"]).returning(jobs.c.id)
 
 
 def _known(connection: Connection, new: NewJob, queued: JobQueued, *, at: datetime) -> Admission:
@@ -74,15 +81,22 @@ def _bury(connection: Connection, letter: DeadLetter, *, at: datetime) -> Admiss
     return Admission(verdict=Verdict.DEAD, job_id=letter.job_id, reason=letter.reason)
 
 
+_WAITING: Final = jobs.c.finished_at.is_(None) & jobs.c.worker_id.is_(None)
+_SERVING: Final = (
+    select(jobs.c.turn)
+    .where(_WAITING, jobs.c.priority == bindparam("of_priority", type_=Integer))
+    .order_by(jobs.c.turn)
+    .limit(1)
+)
+_OWN: Final = select(func.max(jobs.c.turn)).where(_WAITING, jobs.c.user_id == bindparam("of_user", type_=Text))
+
+
 def _turn(connection: Connection, queued: JobQueued) -> int:
     """The job's place in the round-robin between users (start-time fair queueing).
 
     One behind the user's last waiting job, and never before the turn that is being served: a user with a hundred
     jobs and one with a single one alternate, and the order is an index, not a computation at each claim.
     """
-    waiting = (jobs.c.finished_at.is_(None)) & (jobs.c.worker_id.is_(None))
-    serving = connection.scalar(
-        select(jobs.c.turn).where(waiting, jobs.c.priority == queued.priority).order_by(jobs.c.turn).limit(1)
-    )
-    own = connection.scalar(select(func.max(jobs.c.turn)).where(waiting, jobs.c.user_id == queued.user_id))
+    serving = connection.scalar(_SERVING, {"of_priority": queued.priority})
+    own = connection.scalar(_OWN, {"of_user": queued.user_id})
     return max(serving or 0, 0 if own is None else own + 1)

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, func, or_, select, update
 
 from statemachine import decisions
 from statemachine.job import Job, Stored
@@ -12,7 +13,7 @@ from statemachine.states import State
 from statemachine.store.append import append, prepare
 from statemachine.store.codec import replay, stored
 from statemachine.store.projections import upsert
-from statemachine.store.schema import job_events, job_leases, jobs, queues
+from statemachine.store.schema import Utc, job_events, job_leases, jobs, queues
 
 
 class Claimant(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,17 +36,46 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     renewed_at: datetime | None
 
 
-def claim(connection: Connection, who: Claimant, *, telling: bool, limit: int, now: datetime) -> list[Job]:
-    """Lease up to `limit` jobs that are due, in the order: priority, round-robin over users, age.
+_PAUSED: Final = select(queues.c.name).where(queues.c.paused_at.is_not(None))
+_FREE: Final = and_(
+    jobs.c.finished_at.is_(None),
+    jobs.c.worker_id.is_(None),
+    or_(jobs.c.resume_at.is_(None), jobs.c.resume_at <= bindparam("now", type_=Utc)),
+    jobs.c.queue.not_in(_PAUSED),
+)
+_TOLD: Final = jobs.c.state == State.CALLBACK.value
 
-    `telling`: those of which only the callback is left; they need no model, so every worker may take any.
-    Otherwise those before it, of the types that this worker can make.
+
+def _in_order(which: ColumnElement[bool]) -> Select[str]:
+    """Built once: making and hashing such a statement costs more than running it."""
+    order = (jobs.c.priority.desc(), jobs.c.turn, jobs.c.queued_at)
+    return select(jobs.c.id).where(_FREE, which).order_by(*order).limit(bindparam("limit", type_=Integer))
+
+
+_DRAWING: Final = _in_order(and_(~_TOLD, jobs.c.job_type.in_(bindparam("types", expanding=True))))
+_TELLING: Final = _in_order(_TOLD)
+_LOCK_DRAWING: Final = _DRAWING.with_for_update(skip_locked=True, of=jobs)
+_LOCK_TELLING: Final = _TELLING.with_for_update(skip_locked=True, of=jobs)
+
+
+def any_due(connection: Connection, who: Claimant, *, now: datetime) -> bool:
+    """Is there anything for `who`? Takes no lock."""
+    asked = {"now": now, "types": list(who.job_types), "limit": 1}
+    return any(connection.scalar(statement, asked) is not None for statement in (_DRAWING, _TELLING))
+
+
+def claim(connection: Connection, who: Claimant, *, drawing: int, telling: int, now: datetime) -> list[Job]:
+    """Lease due jobs to `who`, in the order: priority, round-robin over users, age.
+
+    Up to `drawing` of the types that it can make; and up to `telling` of which only the callback is left: they need
+    no model, so every worker may take any.
 
     On PostgreSQL several claimants pass each other by SKIP LOCKED; on SQLite the transaction is immediate.
     """
-    chosen = list(
-        connection.scalars(due(who, telling=telling, now=now).limit(limit).with_for_update(skip_locked=True, of=jobs))
-    )
+    chosen: list[str] = []
+    for statement, limit in ((_LOCK_DRAWING, drawing), (_LOCK_TELLING, telling)):
+        if limit > 0:
+            chosen += connection.scalars(statement, {"now": now, "types": list(who.job_types), "limit": limit})
     if not chosen:
         return []
     held = load_many(connection, chosen)
@@ -78,25 +108,6 @@ def claim(connection: Connection, who: Claimant, *, telling: bool, limit: int, n
         ],
     )
     return claimed
-
-
-def due(who: Claimant, *, telling: bool, now: datetime) -> Select[str]:
-    """The ids of what `who` may claim, in order."""
-    able: ColumnElement[bool] = jobs.c.state == State.CALLBACK.value
-    if not telling:
-        able = and_(jobs.c.state != State.CALLBACK.value, jobs.c.job_type.in_(list(who.job_types)))
-    paused = select(queues.c.name).where(queues.c.paused_at.is_not(None))
-    return (
-        select(jobs.c.id)
-        .where(
-            jobs.c.finished_at.is_(None),
-            jobs.c.worker_id.is_(None),
-            or_(jobs.c.resume_at.is_(None), jobs.c.resume_at <= now),
-            able,
-            jobs.c.queue.not_in(paused),
-        )
-        .order_by(jobs.c.priority.desc(), jobs.c.turn, jobs.c.queued_at)
-    )
 
 
 def renew(
@@ -150,15 +161,16 @@ def next_due(connection: Connection, *, now: datetime) -> datetime | None:
     return earliest
 
 
+_HISTORIES: Final = (
+    select(job_events)
+    .where(job_events.c.job_id.in_(bindparam("ids", expanding=True)))
+    .order_by(job_events.c.job_id, job_events.c.version)
+)
+
+
 def load_many(connection: Connection, job_ids: Iterable[str]) -> dict[str, Job]:
     """Replay the given jobs from their events."""
-    wanted = list(job_ids)
-    histories: dict[str, list[Stored]] = {job_id: [] for job_id in wanted}
-    statement = (
-        select(job_events)
-        .where(job_events.c.job_id.in_(bindparam("ids", expanding=True)))
-        .order_by(job_events.c.job_id, job_events.c.version)
-    )
-    for row in connection.execute(statement, {"ids": wanted}):
+    histories: dict[str, list[Stored]] = {job_id: [] for job_id in job_ids}
+    for row in connection.execute(_HISTORIES, {"ids": list(histories)}):
         histories[row.job_id].append(stored(row))
     return {job_id: replay(job_id, history) for job_id, history in histories.items()}

@@ -1,8 +1,9 @@
 """The projections: what a job's row, its attempts and its assets are, as functions of its history alone."""
 
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Executable, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 from statemachine.job import Asset, Attempt, Job
@@ -138,15 +139,18 @@ def write_details(connection: Connection, changes: list[tuple[Job, Job]]) -> Non
 
 def upsert(connection: Connection, table: Table, rows: list[Row]) -> None:
     """INSERT … ON CONFLICT DO UPDATE by the primary key; the same statement on both databases."""
-    if not rows:
-        return
-    dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
+    if rows:
+        connection.execute(_upserting(connection.dialect.name, table, tuple(rows[0])), rows)
+
+
+@cache
+def _upserting(dialect: str, table: Table, names: tuple[str, ...]) -> Executable:
+    insert: Any = sqlite.insert if dialect == "sqlite" else postgresql.insert
     keys = [column.name for column in table.primary_key]
-    statement = dialect.insert(table)
-    statement = statement.on_conflict_do_update(
-        index_elements=keys, set_={name: statement.excluded[name] for name in rows[0] if name not in keys}
-    )
-    connection.execute(statement, rows)
+    statement = insert(table)
+    changes = {name: statement.excluded[name] for name in names if name not in keys}
+    upserting: Executable = statement.on_conflict_do_update(index_elements=keys, set_=changes)
+    return upserting
 
 
 def _text(value: str | None) -> str | None:

@@ -84,15 +84,15 @@ class EventStore:
             raise result
         return result
 
-    def claim(self, who: Claimant, *, telling: bool, limit: int) -> list[Job]:
-        """Lease up to `limit` due jobs to `who`. See `claims.claim`."""
+    def claim(self, who: Claimant, *, drawing: int = 0, telling: int = 0, expected: bool = False) -> list[Job]:
+        """Lease due jobs to `who`. See `claims.claim`. `expected`: something rang, so it is not asked first."""
         now = self.now()
-        if self.engine.dialect.name == "sqlite":
+        if not expected and self.engine.dialect.name == "sqlite":
             with self.read() as connection:  # an idle claimant must not take SQLite's one write lock
-                if connection.execute(claims.due(who, telling=telling, now=now).limit(1)).first() is None:
+                if not claims.any_due(connection, who, now=now):
                     return []
         with self.write() as connection:
-            return claims.claim(connection, who, telling=telling, limit=limit, now=now)
+            return claims.claim(connection, who, drawing=drawing, telling=telling, now=now)
 
     def renew(self, worker_id: str, held: Mapping[str, tuple[int, str | None]], *, seconds: float) -> set[str]:
         """Extend leases to `seconds` from now; return the ids of those that are still this worker's."""

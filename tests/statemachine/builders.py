@@ -39,7 +39,7 @@ def claimed(store: EventStore, name: str = "w1") -> Job:
     """A job that was admitted and claimed."""
     new = new_job()
     store.admit([new])
-    (job,) = store.claim(claimant(name), telling=False, limit=1)
+    (job,) = store.claim(claimant(name), drawing=1)
     assert job.id == new.job_id
     return job
 

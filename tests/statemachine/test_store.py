@@ -77,7 +77,7 @@ def test_a_token_that_was_passed_on_is_final_and_leaves_a_trace(store: EventStor
     store.append(job, decisions.interrupt(job, reason="lease expired", by="s", now=store.now()))
     with pytest.raises(FencedOut):
         store.append(job, decisions.start(job), worker_id="w1")
-    (other,) = store.claim(claimant("w2"), telling=False, limit=1)
+    (other,) = store.claim(claimant("w2"), drawing=1)
     with pytest.raises(FencedOut):
         store.append(job, decisions.start(job), worker_id="w1")
     assert other.token == 3
@@ -191,7 +191,7 @@ def test_projections_follow_and_rebuild_gives_equal_rows(store: EventStore) -> N
     job = claimed(store)
     job = store.append(job, decisions.start(job, device="cpu"), worker_id="w1")
     job = store.append(job, decisions.interrupt(job, reason="engine crashed", by="w1", now=store.now()))
-    (job,) = store.claim(claimant("w2"), telling=False, limit=1)
+    (job,) = store.claim(claimant("w2"), drawing=1)
     job = store.append(job, decisions.start(job), worker_id="w2")
     job = store.append(job, [asset(0), asset(1), e.MediaGenerated(device_seconds=2.0, engine="null")])
     job = store.append(job, decisions.start(job), worker_id="w2")
@@ -241,7 +241,7 @@ def test_a_finished_job_changes_only_by_a_new_run(store: EventStore) -> None:
         store.append(job, [e.Degraded(what="x", why="y")])
     job = store.append(job, decisions.requeue(job, by="me", reason="again"))
     assert (job.state, job.run, job.outcome, job.error) == (State.QUEUED, 2, None, None)
-    (again,) = store.claim(claimant(), telling=False, limit=5)
+    (again,) = store.claim(claimant(), drawing=5)
     assert again.state is State.GENERATING
 
 
@@ -259,7 +259,7 @@ def test_claims_go_round_the_users_by_priority_and_age(store: EventStore) -> Non
     order += [new_job(user_id="one"), new_job(user_id="two"), new_job(user_id="busy", priority=5)]
     for new in order:
         store.admit([new])
-    served = [job.user_id for _ in order for job in store.claim(claimant(), telling=False, limit=1)]
+    served = [job.user_id for _ in order for job in store.claim(claimant(), drawing=1)]
     assert served == ["busy", "busy", "one", "two", "busy", "busy", "busy"]
 
 
@@ -274,11 +274,11 @@ def test_claims_pass_over_what_is_not_due_paused_or_of_another_type(store: Event
     store.admit([new_job(job_type="video_fast"), new_job(queue="held_queue")])
     with store.write() as connection:
         connection.execute(text("INSERT INTO queues (name, paused_at) VALUES ('held_queue', :at)"), {"at": store.now()})
-    assert store.claim(claimant(), telling=False, limit=9) == []
+    assert store.claim(claimant(), drawing=9) == []
     due = store.next_due()
     assert due is not None
     assert due > store.now() + timedelta(seconds=50)
-    assert len(store.claim(claimant(types=["video_fast"]), telling=False, limit=9)) == 1
+    assert len(store.claim(claimant(types=["video_fast"]), drawing=9)) == 1
 
 
 def test_two_claimants_never_get_the_same_job(store: EventStore) -> None:
@@ -287,7 +287,7 @@ def test_two_claimants_never_get_the_same_job(store: EventStore) -> None:
     lock = threading.Lock()
 
     def work(name: str) -> None:
-        while jobs_ := store.claim(claimant(name), telling=False, limit=3):
+        while jobs_ := store.claim(claimant(name), drawing=3):
             with lock:
                 got.extend(job.id for job in jobs_)
 
@@ -314,8 +314,8 @@ def test_a_refused_payload_waits_to_be_told_and_needs_no_model(store: EventStore
     refused = e.OutcomeDecided(outcome="failed", error_class="permanent", error_type="InvalidPayload", message="bad")
     new.events.append(refused)
     store.admit([new])
-    assert store.claim(claimant(), telling=False, limit=9) == []
-    (job,) = store.claim(claimant(types=["anything"]), telling=True, limit=9)
+    assert store.claim(claimant(), drawing=9) == []
+    (job,) = store.claim(claimant(types=["anything"]), telling=9)
     assert (job.state, job.outcome, job.token) == (State.CALLBACK, Outcome.FAILED, 1)
 
 
