@@ -32,11 +32,11 @@ def set_up(log_format: str = "auto", level: str = "info", *, stream: TextIO | No
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
-    last: list[Processor]
+    renderer: Processor = structlog.processors.JSONRenderer(ensure_ascii=False)
     if console:
-        last = [_mask, structlog.dev.ConsoleRenderer(colors=out.isatty() and not _no_color(), pad_event_to=32)]
-    else:
-        last = [structlog.processors.format_exc_info, _mask, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        renderer = structlog.dev.ConsoleRenderer(colors=out.isatty() and not _no_color(), pad_event_to=32)
+    # Tracebacks become text before the mask: rich's own would print the values of local variables.
+    last: list[Processor] = [structlog.processors.format_exc_info, _mask, renderer]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -57,7 +57,8 @@ def set_up(log_format: str = "auto", level: str = "info", *, stream: TextIO | No
 
 def _mask(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """The last look before anything is written."""
-    return {key: value if key == "exc_info" else mask_value(value) for key, value in event.items()}
+    masked: dict[str, Any] = mask_value(event)
+    return masked
 
 
 def _no_color() -> bool:
