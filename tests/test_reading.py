@@ -7,13 +7,14 @@ import pytest
 
 from ourvidz.inspecting import situation_of
 from ourvidz.inspection import document
+from statemachine import decisions
 from statemachine.admission import DeadLetter, NewJob
 from statemachine.errors import UnknownJob
 from statemachine.store import EventStore
 from statemachine.store import reading as r
-from statemachine.store.claims import Claimant
 from statemachine.store.letters import mark_requeued
-from statemachine.store.schema import queues
+from statemachine.store.projections import upsert
+from statemachine.store.schema import job_leases, queues
 from tests.fates import START
 from workers.arrivals import build_payload, read
 
@@ -33,6 +34,15 @@ def admit(store: EventStore, number: int, *, num_images: int = 1, job_type: str 
     assert isinstance(new, NewJob)
     store.admit([new], at=START + timedelta(seconds=number))
     return new.job_id
+
+
+def take(store: EventStore, job_id: str, *, progress: str | None = None) -> None:
+    """Worker w-1 claims the job and tells how far it is."""
+    job = store.load(job_id)
+    job = store.append(job, decisions.claim(job, worker="w-1", host="h", device="cpu"), worker_id="w-1")
+    lease = {"worker_id": "w-1", "token": job.token, "progress": progress, "spool_host": "h"}
+    with store.write() as connection:
+        upsert(connection, job_leases, [{"job_id": job_id, **lease}])
 
 
 def test_a_prefix_finds_its_job_or_says_why_not(store: EventStore) -> None:
@@ -70,9 +80,7 @@ def test_a_claimed_job_shows_its_lease_and_progress_and_the_next_one_moves_up(st
     first, second = admit(store, 1), admit(store, 2)
     with store.read() as connection:
         assert (r.place(connection, first, store.now()), r.place(connection, second, store.now())) == (0, 1)
-    who = Claimant(worker_id="w-1", host="h", device="cpu", job_types=["sdxl_image_fast"], lease_seconds=30)
-    (claimed,) = store.claim(who, limit=1, telling=False)
-    store.renew("w-1", {claimed.id: (claimed.token, '{"step": 7, "of": 15}')}, seconds=30)
+    take(store, first, progress='{"step": 7, "of": 15}')
     with store.read() as connection:
         assert (r.place(connection, first, store.now()), r.place(connection, second, store.now())) == (None, 0)
         lease = r.lease(connection, first)
@@ -86,11 +94,7 @@ def test_a_claimed_job_shows_its_lease_and_progress_and_the_next_one_moves_up(st
 
 def test_workers_tell_what_they_hold(store: EventStore) -> None:
     mine = admit(store, 1)
-    store.claim(
-        Claimant(worker_id="w-1", host="h", device="cpu", job_types=["sdxl_image_fast"], lease_seconds=30),
-        limit=1,
-        telling=False,
-    )
+    take(store, mine)
     store.see_worker(
         {
             "worker_id": "w-1", "host": "h", "pid": 1, "device": "cpu", "engine": None, "engine_pid": None,
