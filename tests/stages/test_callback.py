@@ -120,12 +120,13 @@ def test_a_retry_of_the_telling_tells_the_same_assets() -> None:
     assert made.receiver.posts[-1].told["assets"] == made.receiver.posts[-2].told["assets"]
 
 
-def test_a_run_with_nothing_to_tell_is_not_told_as_completed() -> None:
+def test_a_run_that_only_tells_again_tells_the_outcome_that_was_decided() -> None:
     made = House()
     made.admit(request())
     made.recorder.write(JOB, *decisions.cancel(made.job, by="cli", reason="x"))
     made.until_done()
-    before = len(made.receiver.posts)
     made.recorder.write(JOB, *decisions.requeue(made.job, by="cli", reason="y", stage=State.CALLBACK))
-    assert made.until_done().state is State.FAILED
-    assert len(made.receiver.posts) == before
+    assert made.until_done().state is State.CANCELLED
+    first, again = made.receiver.posts[-2:]
+    assert (first.id, again.id) == (f"{JOB}:1:failed", f"{JOB}:2:failed")
+    assert (again.told["metadata"]["error_type"], again.told["error_message"]) == ("Cancelled", "x")
