@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
@@ -10,7 +11,7 @@ import msgspec
 import structlog
 
 from statemachine import decisions
-from statemachine.errors import Conflict, StoreAway
+from statemachine.errors import FencedOut, StaleJob, StoreAway
 from statemachine.job import Job
 from statemachine.states import State
 from statemachine.store import EventStore
@@ -78,6 +79,7 @@ class Worker:
         self.settings = settings
         self.held = Held()
         self.draining = False
+        self._claiming = threading.Lock()
         self._draw = draw
         self._engine_state: tuple[str | None, int | None] = (None, None)
         self._started_at = store.now()
@@ -186,21 +188,33 @@ class Worker:
         )
 
     def hand_back(self, reason: str) -> int:
-        """Give up every lease that is still held; it costs the jobs no attempt. Returns how many."""
-        given = 0
-        for job in self.held.jobs():
+        """Give up every lease that is still held; it costs the jobs no attempt. Returns how many.
+
+        Set `draining` before, or the next claim takes them again.
+        """
+        with self._claiming:  # a claim that was under way is handed back as well
+            held = self.held.jobs()
+        return sum(self._give_back(job, reason) for job in held)
+
+    def _give_back(self, job: Job, reason: str) -> bool:
+        """A lane may write at the same time: then its write stands, and the lease is given up behind it."""
+        while True:
             fresh = self.store.load(job.id)
-            if fresh.token == job.token and fresh.worker_id == self.identity.worker_id:
-                events = decisions.interrupt(
-                    fresh, reason=reason, by=self.identity.worker_id, now=self.store.now(), counts=False
-                )
-                try:
-                    self.writer.append(fresh, events, worker_id=self.identity.worker_id)
-                    given += 1
-                except (Conflict, StoreAway) as error:
-                    log.warning("lease not handed back", job=job.id, reason=str(error))
+            if fresh.token != job.token or fresh.worker_id != self.identity.worker_id:
+                self.held.release(job)
+                return False
+            events = decisions.interrupt(
+                fresh, reason=reason, by=self.identity.worker_id, now=self.store.now(), counts=False
+            )
+            try:
+                self.writer.append(fresh, events, worker_id=self.identity.worker_id)
+            except StaleJob:
+                continue
+            except (FencedOut, StoreAway) as error:
+                log.warning("lease not handed back", job=job.id, reason=str(error))
+                return False
             self.held.release(job)
-        return given
+            return True
 
     def sweep_spool(self) -> int:
         """Remove what finished jobs left in this host's spool, after a crash between the end and the cleaning."""
