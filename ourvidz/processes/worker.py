@@ -19,6 +19,8 @@ POLL_SECONDS: Final = 1.0
 """The net below the wake-ups, and how late a retry that is due may be noticed."""
 GRACE_SECONDS: Final = 20.0
 """How long a drain waits for what is in work."""
+ENGINE_SECONDS: Final = 10.0
+"""How long an idle engine process may take to end."""
 HEART_SECONDS: Final = 0.2
 
 log = structlog.get_logger()
@@ -75,6 +77,7 @@ class _Threads:
         until = time.monotonic() + grace
         while worker.held.jobs() and time.monotonic() < until and not self._stop.now.is_set():
             self._stop.now.wait(0.05)
+        idle = not worker.held.jobs()
         try:
             given = worker.hand_back("worker stopped")
             worker.see(worker.store.now(), state="stopped")
@@ -83,7 +86,8 @@ class _Threads:
             self._log.warning("leases not handed back: they run out by themselves", reason=str(error))
         self._ended.set()
         self._stop.now.set()
-        self._engine.close()
+        # What is still on the device was handed back: nobody waits for its answer, and the device is wanted.
+        self._engine.close(seconds=ENGINE_SECONDS if idle else 0.0)
 
     def _lane(self, lane: Lane) -> None:
         while not self._ended.is_set():
