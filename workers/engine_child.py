@@ -34,7 +34,10 @@ from workers.ports import EngineDied
 log = logging.getLogger(__name__)
 
 LAST_LINES: Final = 20
-"""Lines of standard error that a death's detail keeps."""
+"""Lines of standard error that are kept."""
+
+TOLD_LINES: Final = 3
+"""Of these, what goes into the history."""
 
 _CHUNK: Final = 1 << 16
 _SECRET_PREFIXES: Final = ("OURVIDZ_", "SUPABASE_", "UPSTASH_", "AWS_")
@@ -134,7 +137,7 @@ class Child:
     def death(self) -> tuple[str, str]:
         """Reason and detail, once `watch` has returned."""
         code = self.process.returncode
-        said = "; ".join(self.lines)
+        said = "; ".join(list(self.lines)[-TOLD_LINES:])
         if self._hung is not None:
             return "engine hung", self._hung
         if self.closing:
@@ -144,6 +147,8 @@ class Child:
         name = signal.Signals(-code).name
         if name == "SIGKILL" and oom_kills() > self._kills:
             return "engine out of memory", "killed by the kernel for memory (SIGKILL)"
+        if name in ("SIGKILL", "SIGTERM"):
+            return "engine crashed", f"killed by {name}"  # from outside: what it said before is not the reason
         return "engine crashed", f"killed by {name}{': ' if said else ''}{said}"
 
     def _deadline(self) -> tuple[float, str] | None:

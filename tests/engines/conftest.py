@@ -1,4 +1,4 @@
-"""The tiny models and one engine process on them, shared by the whole session: torch takes six seconds to import."""
+"""One engine process on the tiny models, shared by the whole session: torch takes six seconds to import."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,17 +8,8 @@ import pytest
 from tests.engines.asking import Studio
 from workers.engine_process import EngineProcess
 from workers.engines.config import EngineConfig
-from workers.models import make_tiny
 
 THREADS = 1  # two that spin for each other take many times as long as one on a busy machine
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the tiny models, built as `ourvidz models make-tiny` builds them."""
-    root = tmp_path_factory.mktemp("models")
-    assert make_tiny(root) == [root / "tiny-sdxl", root / "tiny-sdxl.safetensors"]
-    return root
 
 
 @pytest.fixture(scope="session")

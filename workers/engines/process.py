@@ -30,6 +30,9 @@ ENVIRONMENT: Final = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",  # its warnings quote prompts, and the last lines of stderr may go into the history
+    "TQDM_DISABLE": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin for each other take five times as long on a busy machine
     "TOKENIZERS_PARALLELISM": "false",
     "CUBLAS_WORKSPACE_CONFIG": ":16:8",  # before the first CUDA call, or cuBLAS is not repeatable
 }
