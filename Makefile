@@ -9,7 +9,7 @@ PIP_ARGS ?=
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test check format kills clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -39,6 +39,11 @@ check: setup  ## format, lint, types, layers, tests
 format: setup  ## let ruff format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+KILLS ?= 20
+DATABASE ?= sqlite
+kills: setup  ## kill worker, engine, ingress and up, KILLS times each, on DATABASE=sqlite|postgresql
+	$(BIN)/python -m tests.campaigns.kills --database $(DATABASE) --kills $(KILLS)
 
 clean:  ## remove the venv, caches and demo output
 	rm -rf $(VENV) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -1,0 +1,91 @@
+"""The verdict on a service that has settled: every invariant, every job, every file."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sqlalchemy import select
+
+from statemachine.decisions import CRASH_BUDGET
+from statemachine.job import Job
+from statemachine.store.schema import dead_letters, job_leases, job_payloads, jobs
+from tests.campaigns.orders import REFUSED, Order
+from tests.campaigns.service import Service, Told
+from tests.invariants import check_history, check_projections, check_told
+from workers.spool import sha256
+
+
+def violations(service: Service, orders: Iterable[Order], told: Iterable[Told]) -> list[str]:
+    """One sentence for each invariant that does not hold."""
+    found: list[str] = []
+
+    def judge(what: str, check: Callable[..., None], *arguments: Any, **more: Any) -> None:
+        try:
+            check(*arguments, **more)
+        except AssertionError as error:
+            found.append(f"{what}: {error}")
+
+    store, by_id, heard = service.store, {order.job_id: order for order in orders}, list(told)
+    with store.read() as connection:
+        known = set(connection.scalars(select(jobs.c.id)))
+        letters = connection.execute(select(dead_letters.c.id)).all()
+        leases = connection.execute(select(job_leases.c.job_id, job_leases.c.worker_id)).all()
+        payloads = set(connection.scalars(select(job_payloads.c.job_id)))
+    judge("jobs", _same, set(by_id), known)
+    judge("payloads", _same, known, payloads)
+    judge("dead letters", _none, letters)
+    judge("leases", _none, leases)
+    judge("lists", _none, service.lists())
+    judge("spool", _none, sorted(path.name for path in service.spool.iterdir()))
+    judge("receiver", _same, {one.job_id for one in heard}, known)
+    twins: dict[tuple[str, int | None], tuple[str, list[str]]] = {}
+    files: dict[str, str] = {}
+    for job_id in sorted(known & set(by_id)):
+        job, order = store.load(job_id), by_id[job_id]
+        crashes = sum(row.kind == "interrupted" for row in store.history(job_id))
+        arrived = [(one.status, one.id, one.body) for one in heard if one.job_id == job_id]
+        judge(f"job {job_id}", check_history, store, job_id)
+        judge(f"job {job_id}", check_told, job, arrived, crashes=crashes)
+        judge(f"job {job_id} ({order.template})", _ended_well, job, order)
+        files |= {f"{asset.bucket}/{asset.key}": asset.digest for asset in job.current_assets if asset.key}
+        if job.state == "completed":
+            pictures = [asset.digest for asset in job.current_assets]
+            first = twins.setdefault((order.template, job.seed), (job_id, pictures))
+            judge(f"job {job_id} ({order.template}) beside its twin {first[0]}", _same, first[1], pictures)
+    stored = {
+        str(path.relative_to(service.storage)): sha256(path.read_bytes())
+        for path in service.storage.rglob("*")
+        if path.is_file()
+    }
+    judge("stored files", _same, files, stored)
+    judge("rebuild", check_projections, store)
+    return found
+
+
+def poisoned(job: Job) -> bool:
+    """It was in hand at as many deaths as make a job poison: it had to fail."""
+    deaths = [attempt.stage for attempt in job.attempts if attempt.outcome == "interrupted" and attempt.counts]
+    return any(deaths.count(stage) >= CRASH_BUDGET for stage in deaths)
+
+
+def _ended_well(job: Job, order: Order) -> None:
+    error = None if job.error is None else job.error.error_type
+    if order.template == REFUSED:
+        assert (job.state, error) == ("failed", "InvalidPayload"), f"{job.state}, {error}"
+    elif error == "Poison":
+        assert poisoned(job), "it failed as poison, and was not in hand so often"
+    else:
+        assert job.state == "completed", f"{job.state}: {job.error}"
+        assert len(job.current_assets) == job.request["num_images"], f"{len(job.current_assets)} assets"
+
+
+def _same(wanted: Any, found: Any) -> None:
+    if isinstance(wanted, set):
+        assert wanted == found, f"missing {sorted(wanted - found)[:4]}, too many {sorted(found - wanted)[:4]}"
+    if isinstance(wanted, dict):
+        differ = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
+        assert not differ, f"{len(differ)} differ: {sorted(differ)[:4]}"
+    assert wanted == found, f"wanted {wanted}, got {found}"
+
+
+def _none(found: Any) -> None:
+    assert not found, f"left: {list(found)[:4]}"
