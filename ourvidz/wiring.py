@@ -77,21 +77,24 @@ def job_types(settings: Settings) -> list[str]:
     return [name for name, preset in PRESETS.items() if preset.model in models(settings)]
 
 
-def engine(settings: Settings, device: str) -> EngineProcess:
-    """The engine process of one device; it starts when it is first needed."""
+def engine_config(settings: Settings, device: str) -> EngineConfig:
+    """What an engine process of one device is started with."""
     lock_dir = settings.data_dir / "locks"
     lock_dir.mkdir(parents=True, exist_ok=True)
-    return EngineProcess(
-        EngineConfig(
-            engine=settings.engine,
-            device=device,
-            lock_dir=lock_dir,
-            models=models(settings),
-            dtype=_DTYPES[settings.dtype],
-            embed_prompt=settings.embed_prompt,
-            step_seconds=settings.null_step_seconds,
-        )
+    return EngineConfig(
+        engine=settings.engine,
+        device=device,
+        lock_dir=lock_dir,
+        models=models(settings),
+        dtype=_DTYPES[settings.dtype],
+        embed_prompt=settings.embed_prompt,
+        step_seconds=settings.null_step_seconds,
     )
+
+
+def engine(settings: Settings, device: str) -> EngineProcess:
+    """The engine process of one device; it starts when it is first needed."""
+    return EngineProcess(engine_config(settings, device))
 
 
 def receiver(settings: Settings) -> HttpReceiver:

@@ -17,7 +17,7 @@ from statemachine.errors import StoreAway
 from statemachine.events import JobQueued
 from workers.arrivals import build_payload, read
 from workers.ingress import STORE_TRIES, Arrival, Ingress
-from workers.lists import ListsAway, RedisLists, address, connect, sentence, upstash_url
+from workers.lists import ListsAway, RedisLists, address, connect, sentence
 
 START = datetime(2026, 11, 22, 6, 0, tzinfo=UTC)
 
@@ -384,14 +384,11 @@ def test_an_unreachable_redis_is_one_sentence() -> None:
         RedisLists("redis://u:hunter2@127.0.0.1:1/0", "q", "one").waiting()
 
 
-def test_the_address_of_an_upstash_host_is_derived_from_its_rest_url() -> None:
-    url = upstash_url("https://eu1-fox-1.upstash.io", "to/ken=")
-    assert url == "rediss://default:to%2Fken%3D@eu1-fox-1.upstash.io:6379"
+def test_an_upstash_host_is_spoken_to_by_tls_and_never_named_with_its_token() -> None:
+    url = "rediss://default:to%2Fken%3D@eu1-fox-1.upstash.io:6379"
     assert address(url) == "rediss://eu1-fox-1.upstash.io:6379"
     client = connect(url)
     assert client.connection_pool.connection_class is redis.SSLConnection
     assert client.connection_pool.connection_kwargs["password"] == "to/ken="
-    with pytest.raises(ValueError, match="without a host"):
-        upstash_url("https://", "secret")
     with pytest.raises(ValueError, match="must begin with redis://"):
         connect("http://user:hunter2@host")

@@ -11,7 +11,7 @@ A payload moves in one command and is removed only by value, so at no instant is
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -197,14 +197,6 @@ def address(url: str) -> str:
     return f"{parts.scheme}://{where}{parts.path}" if parts.scheme else "an address without a scheme"
 
 
-def upstash_url(rest_url: str, token: str) -> str:
-    """Return the Redis-protocol address of the host that an Upstash REST URL names. The token is its password too."""
-    host = urlsplit(rest_url if "://" in rest_url else f"https://{rest_url}").hostname
-    if not host:
-        raise ValueError("UPSTASH_REDIS_REST_URL must be a URL like https://name.upstash.io, got one without a host")
-    return f"rediss://default:{quote(token, safe='')}@{host}:6379"
-
-
 def sentence(error: redis.exceptions.RedisError, where: str) -> str:
     """Say in one sentence what is wrong with the Redis at `where`."""
     said = str(error).split("\n", 1)[0][:200]
@@ -226,4 +218,4 @@ def sentence(error: redis.exceptions.RedisError, where: str) -> str:
     return f"Redis at {where} refuses a command: {said}"
 
 
-__all__ = ["Lists", "ListsAway", "RedisLists", "address", "connect", "sentence", "upstash_url"]
+__all__ = ["Lists", "ListsAway", "RedisLists", "address", "connect", "sentence"]

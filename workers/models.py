@@ -19,6 +19,9 @@ SDXL_PARTS: Final = {
 }
 _PICKLED: Final = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 
+DIGESTS: Final = "model-digests.json"
+"""The file in the folder of locks that remembers digests: a large model is hashed once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:

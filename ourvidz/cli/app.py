@@ -97,6 +97,7 @@ app.add_typer(config_app, name="config")
 
 for name, process_command in (
     ("up", processes.up),
+    ("ingress", processes.ingress),
     ("worker", processes.worker),
     ("supervisor", processes.supervisor),
     ("demo", processes.demo),

@@ -1,5 +1,7 @@
 """`models list`, `models check` and `models make-tiny`."""
 
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,7 @@ from ourvidz.exit_codes import ExitCode
 from ourvidz.wording import size
 
 if TYPE_CHECKING:
+    from workers.model_check import CheckReport
     from workers.models import ModelSpec
 
 Json = Annotated[bool, typer.Option("--json", help="A document for programs.")]
@@ -26,18 +29,39 @@ def list_(ctx: typer.Context, as_json: Json = False) -> None:
     _tell(_specs(face_of(ctx), digests=False), as_json)
 
 
-def check(ctx: typer.Context, as_json: Json = False) -> None:
-    """Look at every configured model, digest included, without loading it. Fails when one cannot be used.
+def check(
+    ctx: typer.Context,
+    quick: Annotated[bool, typer.Option("--quick", help="Only look at the files, digest included.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Load every configured model, make one small picture with it and say what it cost. Fails when one cannot.
 
     \b
     Example:
         ourvidz models check
     """
-    specs = _specs(face_of(ctx), digests=True)
-    _tell(specs, as_json)
-    wrong = [spec for spec in specs if spec.problem is not None]
-    if wrong:
-        raise CommandError(f"{len(wrong)} of {len(specs)} models cannot be used", ExitCode.WRONG_SETTING)
+    face = face_of(ctx)
+    specs = _specs(face, digests=True)
+    usable = [spec for spec in specs if spec.problem is None]
+    reports = [] if quick else [_try(face, spec) for spec in usable]
+    _tell(specs, as_json, reports)
+    if len(usable) < len(specs):
+        raise CommandError(f"{len(specs) - len(usable)} of {len(specs)} models cannot be used", ExitCode.WRONG_SETTING)
+
+
+def _try(face: Face, spec: "ModelSpec") -> "CheckReport":
+    """One picture on the first device. Raises CommandError with the engine's sentence."""
+    from ourvidz import wiring
+    from workers.errors import StageEnds
+    from workers.model_check import check_model
+    from workers.ports import EngineDied
+
+    settings = face.settings()
+    config = wiring.engine_config(settings, wiring.devices(settings)[0])
+    try:
+        return check_model(config, spec.name, settings.data_dir / "model-check")
+    except (StageEnds, EngineDied) as error:
+        raise CommandError(f"{spec.name}: {error}", ExitCode.WRONG_SETTING) from error
 
 
 def make_tiny(
@@ -60,20 +84,20 @@ def make_tiny(
 
 
 def _specs(face: Face, *, digests: bool) -> "list[ModelSpec]":
-    from workers.models import inspect_model
+    from workers.models import DIGESTS, inspect_model
     from workers.presets import KNOWN_VARIANTS, SDXL
 
     settings = face.settings()
     if settings.sdxl_model is None:
         return []
     name = next(variant for variant, family in KNOWN_VARIANTS.items() if family == SDXL)
-    cache = settings.data_dir / "digests.json" if digests else None
+    cache = settings.data_dir / "locks" / DIGESTS if digests else None
     return [inspect_model(name, SDXL, settings.sdxl_model, cache=cache, compute_digest=digests)]
 
 
-def _tell(specs: "list[ModelSpec]", as_json: bool) -> None:
+def _tell(specs: "list[ModelSpec]", as_json: bool, reports: "Sequence[CheckReport]" = ()) -> None:
     if as_json:
-        say_json({"schema": 1, "models": [_document(spec) for spec in specs]})
+        say_json({"schema": 1, "models": [_document(spec) for spec in specs], "trials": [_cost(r) for r in reports]})
         return
     if not specs:
         note("no model is configured: set OURVIDZ_SDXL_MODEL, or build one with `ourvidz models make-tiny`")
@@ -81,6 +105,29 @@ def _tell(specs: "list[ModelSpec]", as_json: bool) -> None:
         digest = f", digest {spec.digest[:12]}" if spec.digest else ""
         scale = f", drawn at {spec.render_scale} of the size" if spec.render_scale != 1 else ""
         say(f"{spec.name}  {spec.problem or f'{spec.path} ({size(spec.bytes)}{scale}{digest})'}")
+    for report in reports:
+        memory = ", ".join(f"{name.removesuffix('_gb')} {value:.2f} GiB" for name, value in report.memory.items())
+        step = statistics.median(report.step_seconds) if report.step_seconds else 0.0
+        say(
+            f"{report.model}  on {report.device_name}: loaded in {report.load_seconds:.2f} s ({size(report.bytes)}), "
+            f"one picture in {report.device_seconds:.2f} s ({step:.3f} s a step), {memory}"
+        )
+        for picture in report.pictures:
+            say(f"{report.model}  {picture}")
+
+
+def _cost(report: "CheckReport") -> dict[str, Any]:
+    return {
+        "model": report.model,
+        "device": report.device,
+        "device_name": report.device_name,
+        "load_seconds": report.load_seconds,
+        "device_seconds": report.device_seconds,
+        "step_seconds": report.step_seconds,
+        "bytes": report.bytes,
+        "memory": report.memory,
+        "pictures": [str(picture) for picture in report.pictures],
+    }
 
 
 def _document(spec: "ModelSpec") -> dict[str, Any]:

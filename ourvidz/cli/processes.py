@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ourvidz.cli.errors import CommandError
 from ourvidz.cli.face import face_of
+from ourvidz.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from ourvidz.settings import Settings
@@ -20,6 +22,21 @@ def up(ctx: typer.Context) -> None:
     """
     settings = _prepared(ctx)
     from ourvidz.processes.up import main
+
+    raise typer.Exit(main(settings))
+
+
+def ingress(ctx: typer.Context) -> None:
+    """Take jobs from the Redis lists into the database. One is enough; any number may run at once.
+
+    \b
+    Example:
+        OURVIDZ_REDIS_URL=redis://redis.internal:6379/0 ourvidz ingress
+    """
+    settings = _prepared(ctx)
+    if settings.redis_url is None:
+        raise CommandError("redis_url is not set: there is no list to take jobs from", ExitCode.WRONG_SETTING)
+    from ourvidz.processes.ingress import main
 
     raise typer.Exit(main(settings))
 

@@ -17,7 +17,7 @@ from workers.engines.loading import load_sdxl
 from workers.engines.messages import Alive, AssetWritten, Generate, Generated, Loaded, Message, Progress
 from workers.engines.png import encode_png
 from workers.errors import Misconfigured
-from workers.models import ModelSpec, inspect_model, render_size
+from workers.models import DIGESTS, ModelSpec, inspect_model, render_size
 from workers.spool import sha256, write_durably
 
 Say = Callable[[Message], None]
@@ -101,7 +101,7 @@ class SdxlEngine:
             request.model,
             "sdxl",
             self.config.models[request.model],
-            cache=self.config.lock_dir / "model-digests.json",
+            cache=self.config.lock_dir / DIGESTS,
             compute_digest=True,
         )
         if spec.problem is not None:
