@@ -32,8 +32,6 @@ from tests.campaigns.verdict import violations
 from workers.models import make_tiny
 
 VICTIMS: Final = ("worker", "engine", "ingress", "up")
-HUNT_SECONDS: Final = 4.0
-"""How long a kill waits for the state that it is meant for."""
 LINGER_SECONDS: Final = 5.0
 """Longer than this nothing may outlive a killed `up`, and no engine its worker."""
 RECOVERY_SECONDS: Final = 90.0
@@ -82,6 +80,7 @@ class Story:
     violations: list[str] = field(default_factory=list)
     kills_ended_at: datetime | None = None
     pushed: int = 0
+    repeated: int = 0
     seconds: float = 0.0
 
 
@@ -127,7 +126,10 @@ class Feeder:
 
 
 class Campaign:
-    """So many kills of each victim, then drains, then the verdict."""
+    """So many kills of each victim, then drains, then the verdict.
+
+    A kill waits up to `hunt_seconds` for a job in the state that it is meant for.
+    """
 
     def __init__(
         self,
@@ -138,6 +140,7 @@ class Campaign:
         kills: int,
         engine: str,
         in_flight: int = 12,
+        hunt_seconds: float = 4.0,
     ) -> None:
         self.story = Story()
         self._service = service
@@ -145,6 +148,7 @@ class Campaign:
         self._random = random
         self._kills = kills
         self._null = engine == "null"
+        self._hunt_seconds = hunt_seconds
         self._feeder = Feeder(service, Producer(random, only_sdxl=not self._null), in_flight=in_flight)
 
     def run(self, *, drains: bool = True) -> Story:
@@ -169,6 +173,8 @@ class Campaign:
         except CampaignFailed as failure:
             self.story.violations.append(str(failure))
         self.story.pushed = len(self._feeder.orders)
+        told = Counter(one.id for one in self._receiver.heard if one.status != "processing")
+        self.story.repeated = sum(count > 1 for count in told.values())
         self.story.seconds = time.monotonic() - begun
         return self.story
 
@@ -194,7 +200,7 @@ class Campaign:
         orphans = target.children(recursive=True) if victim == "worker" else []
         with service.store.read() as connection:
             known = set(connection.scalars(select(workers.c.worker_id)))
-        until = time.monotonic() + HUNT_SECONDS
+        until = time.monotonic() + self._hunt_seconds
         position, states = self._look()
         while wanted not in states and time.monotonic() < until:
             time.sleep(0.002)
@@ -206,6 +212,7 @@ class Campaign:
         at = datetime.now(UTC)
         kill = Kill(victim, wanted, wanted in states, at, position, self._feeder.in_flight, states, known)
         self.story.kills.append(kill)
+        print(f"kill {len(self.story.kills)}: {victim}, {wanted}{'' if kill.hit else ' missed'}", flush=True)
         if victim == "up":
             service.wait(5)
             kill.linger = self._gone(all_of_it, f"kill {len(self.story.kills)} of up")

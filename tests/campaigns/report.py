@@ -35,6 +35,7 @@ def report(story: "Story", service: Service, *, title: str) -> None:
         )
         console.print("jobs:", ", ".join(f"{n} {state}{f' ({why})' if why else ''}" for state, why, n in states))
         fenced = connection.scalar(select(func.count()).select_from(rejected_writes))
+    console.print(f"outcomes told more than once, in the same words: {story.repeated}")
     console.print(f"writes of fenced-out workers refused: {fenced}")
     for violation in story.violations:
         console.print(f"[red]violated[/red] {violation}", highlight=False)

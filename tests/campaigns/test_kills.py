@@ -25,7 +25,7 @@ def test_whoever_is_killed_no_job_is_lost_and_each_is_told_once(fresh_database: 
     """SIGKILL for worker, engine, ingress and `up`, then SIGTERM twice: facts exactly once, and nobody left behind."""
     random = Random(7)
     with served(folder, fresh_database, "null", random) as (service, receiver):
-        campaign = Campaign(service, receiver, random, kills=1, engine="null", in_flight=8)
+        campaign = Campaign(service, receiver, random, kills=1, engine="null", in_flight=6, hunt_seconds=1.0)
         story = campaign.run(drains=False)
     assert story.violations == []
     assert sorted(kill.victim for kill in story.kills) == sorted(VICTIMS)
