@@ -1,9 +1,9 @@
 """How a stage ends when it does not end in events.
 
-    StageEnds
-     ├─ TryAgain        the same work may go well later (transient, device_memory)
-     ├─ GiveUp          it never will: permanent
-     └─ Misconfigured   nothing is wrong with the job: the lane pauses, the job keeps its budget
+StageEnds
+ ├─ TryAgain        the same work may go well later (transient, device_memory)
+ ├─ GiveUp          it never will: permanent
+ └─ Misconfigured   nothing is wrong with the job: the lane pauses, the job keeps its budget
 """
 
 

@@ -51,18 +51,23 @@ class Answer(Protocol):
     @property
     def delivered(self) -> bool:
         """200 and not `"success": false`."""
+
     @property
     def http_code(self) -> int | None:
         """None when no answer came."""
+
     @property
     def ms(self) -> float:
         """From the first byte sent to the verdict."""
+
     @property
     def head(self) -> str | None:
         """The first 500 characters of the answer, printable."""
+
     @property
     def error(self) -> str | None:
         """Why no answer came; never a secret."""
+
     @property
     def retry_after(self) -> float | None:
         """Seconds, when the receiver said so."""

@@ -11,7 +11,6 @@ from statemachine.job import Job
 from workers.ports import Bucket, Clock, Engine, Receiver
 from workers.spool import Spool
 
-
 LEAST_SECONDS: Final = 0.5
 """With less of the lease left than this, no outside effect is begun."""
 
@@ -26,7 +25,7 @@ class Recorder(Protocol):
         """
 
     def renew(self, job: Job) -> float:
-        """Renew the lease and return the seconds that it holds. Raises FencedOut when it was passed on."""
+        """Renew the lease and return the seconds that are left of it by now. Raises FencedOut when it was passed on."""
 
     def content(self, job: Job) -> dict[str, Any]:
         """The job's personal content: prompt, negative_prompt, references, enhanced_prompt."""
@@ -77,8 +76,7 @@ class Tools:
         Fencing does not guard a PUT or a POST: the effect must be over before the lease can pass on. A process that
         stood still while it renewed is told FencedOut, as if the lease were gone: nobody knows that it is not.
         """
-        begun = self.clock.monotonic()
-        left = self.recorder.renew(self.job) - (self.clock.monotonic() - begun)
+        left = self.recorder.renew(self.job)
         if left < LEAST_SECONDS:
             raise FencedOut(self.job.id, self.job.token, None)
         return min(at_most, left * 0.8)

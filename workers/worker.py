@@ -93,6 +93,7 @@ class Worker:
             ports.clock,
             worker_id=identity.worker_id,
             lease_seconds=identity.lease_seconds,
+            pause=pause,
         )
         self.lanes = {
             name: Lane(
