@@ -12,7 +12,6 @@ from statemachine.store.writer import Writer
 from workers.held import Held
 from workers.ports import Clock
 
-
 T = TypeVar("T")
 
 
