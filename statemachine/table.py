@@ -46,12 +46,19 @@ for _event, _source, _target in TABLE:
 
 
 def diagram() -> str:
-    """The table as a Mermaid state diagram. Events that stay in their state are left out."""
+    """The table as a Mermaid state diagram. Events that stay in their state are left out.
+
+    What an operator's `requeued` may do is the same from every terminal state, so these stand in one box.
+    """
     arrows: dict[tuple[State, State], list[str]] = {}
+    again: list[State] = []
     for event, source, target in TABLE:
-        if source is not target:
+        if source in TERMINAL:
+            again += [] if target in again else [target]
+        elif source is not target:
             arrows.setdefault((source, target), []).append(event.kind)
     lines = ["stateDiagram-v2", f"    [*] --> {State.QUEUED}: {e.JobQueued.kind}"]
     lines += [f"    {source} --> {target}: {', '.join(kinds)}" for (source, target), kinds in arrows.items()]
-    lines += [f"    {state} --> [*]" for state in State if state.terminal]
-    return "\n".join(lines)
+    lines += ["    state ended {", *(f"        {state}" for state in State if state.terminal), "    }"]
+    lines += [f"    ended --> {target}: {e.Requeued.kind}" for target in again]
+    return "\n".join([*lines, "    ended --> [*]"])
