@@ -46,7 +46,14 @@ def report(story: "Story", service: Service, *, title: str) -> None:
 
 def _kills(story: "Story", victims: list[str]) -> Table:
     table = _table(
-        "kills", "victim", "kills", "least in flight", "works again after: median", "longest", "outlived by, longest"
+        "kills",
+        "victim",
+        "kills",
+        "device at work",
+        "least in flight",
+        "works again after: median",
+        "longest",
+        "outlived by, longest",
     )
     for victim in victims:
         kills = [kill for kill in story.kills if kill.victim == victim]
@@ -55,6 +62,7 @@ def _kills(story: "Story", victims: list[str]) -> Table:
         table.add_row(
             victim,
             str(len(kills)),
+            str(sum(kill.at_work for kill in kills)),
             str(min(kill.in_flight for kill in kills)),
             _seconds(median(recovery) if recovery else None),
             _seconds(max(recovery, default=None)),
