@@ -10,7 +10,8 @@ from statemachine import decisions
 from statemachine import events as e
 from statemachine.job import Job
 from statemachine.states import Outcome, State
-from tests.fakes import FakeClock, FakeEngine, FakeRecorder, refused
+from tests.fake_recorder import FakeRecorder
+from tests.fakes import FakeClock, FakeEngine, refused
 from tests.stages.house import JOB, USER, House, request, with_reference
 from workers.callback import body, callback_id, outcome_status
 from workers.request import Request

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -144,15 +145,13 @@ class _Service:
         while time.monotonic() < until:
             if self._process is None or self._process.poll() is not None:
                 break
-            try:
+            with suppress(SchemaMismatch, StoreAway):  # not there yet
                 self.store.check_schema()
                 with self.store.read() as connection:
                     ready = connection.execute(select(workers.c.engine_pid)).first()
                 if ready is not None and url.exists():
                     self.redis = redis.Redis.from_url(url.read_text().strip())
                     return
-            except (SchemaMismatch, StoreAway):
-                pass
             time.sleep(0.1)
         raise DemoFailed("the service did not come up within 60 s")
 

@@ -76,20 +76,23 @@ def main(settings: Settings) -> int:
     children += [
         Child(f"worker {device}", ["worker", "--device", device], environment) for device in wiring.devices(settings)
     ]
+    code = 0
     try:
         while not stop.draining.is_set():
             now = time.monotonic()
             for child in children:
                 child.look(now)
             if valkey is not None and not valkey.running:
-                raise RuntimeError("the embedded Valkey has died")
+                log.error("the embedded Valkey has died: stopping, so that whoever started us starts all again")
+                code = 1
+                break
             stop.draining.wait(LOOK_SECONDS)
     finally:
         _stop(children, stop)
         if valkey is not None:
             valkey.stop()
     log.info("all down")
-    return 0
+    return code
 
 
 def _stop(children: list[Child], stop: Stop) -> None:

@@ -9,7 +9,8 @@ from statemachine import decisions
 from statemachine import events as e
 from statemachine.job import Job
 from statemachine.states import State
-from tests.fakes import Effect, FakeClock, FakeEngine, FakeRecorder, MemoryBucket, MemorySpool, ScriptedReceiver
+from tests.fake_recorder import FakeRecorder
+from tests.fakes import Effect, FakeClock, FakeEngine, MemoryBucket, MemorySpool, ScriptedReceiver
 from workers.lane import Lane
 from workers.presets import PRESETS
 from workers.request import Reference, Request
