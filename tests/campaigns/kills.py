@@ -317,6 +317,9 @@ class Campaign:
         service, begun = self._service, time.monotonic()
         position = self._look()[0]
         everything = service.all()
+        with service.store.read() as connection:
+            pids = [one.pid for one in everything]
+            stopped = list(connection.scalars(select(workers.c.worker_id).where(workers.c.pid.in_(pids))))
         service.signal()
         if again:
             time.sleep(0.5)
@@ -335,7 +338,7 @@ class Campaign:
             complaints.append(f"{what}: {len(left)} processes outlive up: {[one.cmdline()[2:4] for one in left]}")
         with service.store.read() as connection:
             held = connection.scalar(
-                select(func.count()).where(jobs.c.finished_at.is_(None), jobs.c.worker_id.is_not(None))
+                select(func.count()).where(jobs.c.finished_at.is_(None), jobs.c.worker_id.in_(stopped))
             )
             rows = connection.execute(
                 select(job_events.c.job_id, job_events.c.data).where(
