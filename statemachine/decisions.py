@@ -33,6 +33,9 @@ CALLBACK_DELAYS: Final = (5.0, 30.0, 120.0, 600.0, 1800.0, 7200.0, 18000.0, 3600
 CRASH_BUDGET: Final = 3
 """A job in hand when its engine or worker died so often is poison: it fails, and the queue goes on."""
 
+CALLBACK_CRASH_BUDGET: Final = 9
+"""A callback is tried as often as its schedule allows, whether the receiver or the worker ends the try."""
+
 UNDELIVERABLE: Final = "CallbackUndeliverable"
 
 
@@ -60,15 +63,18 @@ def trouble(
     """The attempt failed: another one later, or the end of the run. `jitter` is drawn by the caller, in [0, 1)."""
     if job.cancel_by is not None and job.outcome is None:
         return cancelled(job)
-    failures = sum(1 for a in job.tries(job.state) if a.outcome == "retry" and a.error_class == error_class)
+    failed = [a for a in job.tries(job.state) if a.outcome == "retry" and a.error_class == error_class]
+    failures = len(failed)
+    # A budget of its own counts its own kind of error: a receiver that was down before it said no has said no once.
+    of_its_kind = sum(a.error_type == error_type for a in failed) + 1
     if job.state is State.CALLBACK and error_class == "transient":
-        limit: int | None = min(budget or len(CALLBACK_DELAYS) + 1, len(CALLBACK_DELAYS) + 1)
+        limit: int | None = len(CALLBACK_DELAYS) + 1
         full = CALLBACK_DELAYS[min(failures, len(CALLBACK_DELAYS) - 1)]
     else:
         policy = POLICIES[error_class]
-        limit = budget if budget is not None else policy.budget
+        limit = policy.budget
         full = min(policy.cap, policy.base * 2.0 ** min(failures, 32))
-    if limit is not None and failures + 1 >= limit:
+    if (limit is not None and failures + 1 >= limit) or (budget is not None and of_its_kind >= budget):
         return give_up(job, error_class=error_class, error_type=error_type, message=message, now=now)
     # Half of it is jittered, so that a receiver that comes back is not met by all jobs at once.
     delay = round(max(full * (0.5 + 0.5 * jitter), retry_after or 0.0), 3)
@@ -79,7 +85,7 @@ def trouble(
             message=message,
             delay=delay,
             attempt=failures + 1,
-            budget=limit or 0,
+            budget=budget or limit or 0,
             resume_at=(now + timedelta(seconds=delay)).isoformat(),
             token=job.token + 1,
         )
@@ -112,11 +118,9 @@ def interrupt(
     if not counts or job.open_attempt is None:
         return [interrupted]
     crashes = 1 + sum(1 for a in job.tries(job.state) if a.outcome == "interrupted" and a.counts)
-    if crashes < CRASH_BUDGET:
+    if crashes < (CALLBACK_CRASH_BUDGET if job.state is State.CALLBACK else CRASH_BUDGET):
         return [interrupted]
     message = f"Generation failed: interrupted {crashes} times while {job.state} ({reason})"
-    if job.state is State.CALLBACK:
-        return [interrupted]  # a callback is tried by its own schedule; a crash in between is nobody's poison
     return [interrupted, *give_up(job, error_class="crash", error_type="Poison", message=message, now=now)]
 
 
@@ -163,15 +167,22 @@ def finish(job: Job, *, now: datetime, notified: bool) -> list[e.Event]:
                     by=job.cancel_by or "", reason=job.cancel_reason or "", total_seconds=seconds, notified=notified
                 )
             ]
-        case _:
+        case Outcome.COMPLETED:
             return [e.JobCompleted(total_seconds=seconds, notified=notified)]
+        case _:
+            raise ValueError(f"job {job.id}: a run ends with its outcome, and this one has none")
 
 
 def requeue(job: Job, *, by: str, reason: str, stage: State | None = None) -> list[e.Event]:
-    """Start a new run of a finished job, at the beginning or at `stage`. No events while it is live."""
+    """Start a new run of a finished job, at the beginning or at `stage`. No events while it is live.
+
+    A job that was refused at the door has nothing but its telling: it begins there.
+    """
     if not job.state.terminal:
         return []
     at = State.QUEUED if stage is None or stage not in STAGES else stage
+    if all(planned is State.CALLBACK for planned in job.stages):
+        at = State.CALLBACK
     return [e.Requeued(by=by, reason=reason, run=job.run + 1, stage=at)]
 
 
@@ -182,6 +193,7 @@ def total_seconds(job: Job, now: datetime) -> float:
 
 
 __all__ = [
+    "CALLBACK_CRASH_BUDGET",
     "CALLBACK_DELAYS",
     "CRASH_BUDGET",
     "POLICIES",

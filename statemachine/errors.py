@@ -3,6 +3,7 @@
 StatemachineError
  ├─ StoreAway          the database does not answer: nothing was acknowledged, try again later
  ├─ SchemaMismatch     the database is of another version than this program
+ ├─ UnreadableHistory  an event that only a later version can have written, or that was damaged
  ├─ UnknownJob         no job has this id, or several begin with it
  ├─ IllegalEvent       the transition table has no row for it: a bug of the caller
  └─ Conflict
@@ -21,6 +22,10 @@ class StoreAway(StatemachineError):
 
 class SchemaMismatch(StatemachineError):
     """The tables are older or newer than this program, or are not there."""
+
+
+class UnreadableHistory(StatemachineError):
+    """A stored event says what this version cannot understand. The job is left alone; the others go on."""
 
 
 class UnknownJob(StatemachineError):

@@ -14,6 +14,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 from statemachine.admission import Admission, DeadLetter, NewJob, Verdict
 from statemachine.events import JobQueued
 from statemachine.job import Job
+from statemachine.states import State
 from statemachine.store.append import write_events
 from statemachine.store.codec import canonical, seal_all
 from statemachine.store.projections import job_row, upsert, write_details
@@ -84,7 +85,12 @@ def _bury(connection: Connection, letter: DeadLetter, *, at: datetime) -> Admiss
 _WAITING: Final = jobs.c.finished_at.is_(None) & jobs.c.worker_id.is_(None)
 _SERVING: Final = (
     select(jobs.c.turn)
-    .where(_WAITING, jobs.c.priority == bindparam("of_priority", type_=Integer))
+    .where(
+        _WAITING,
+        jobs.c.resume_at.is_(None),  # a retry that is parked for hours is nobody's turn
+        jobs.c.state != State.CALLBACK.value,
+        jobs.c.priority == bindparam("of_priority", type_=Integer),
+    )
     .order_by(jobs.c.turn)
     .limit(1)
 )

@@ -8,9 +8,10 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, func, or_, select, update
 
 from statemachine import decisions
+from statemachine.errors import IllegalEvent, UnreadableHistory
 from statemachine.job import Job, Stored
 from statemachine.states import State
-from statemachine.store.append import append, prepare
+from statemachine.store.append import Sealed, append, prepare
 from statemachine.store.codec import replay, stored
 from statemachine.store.projections import upsert
 from statemachine.store.schema import Utc, job_events, job_leases, jobs, queues
@@ -42,6 +43,7 @@ _FREE: Final = and_(
     jobs.c.worker_id.is_(None),
     or_(jobs.c.resume_at.is_(None), jobs.c.resume_at <= bindparam("now", type_=Utc)),
     jobs.c.queue.not_in(_PAUSED),
+    jobs.c.id.not_in(bindparam("passed_over", expanding=True)),
 )
 _TOLD: Final = jobs.c.state == State.CALLBACK.value
 
@@ -58,36 +60,45 @@ _LOCK_DRAWING: Final = _DRAWING.with_for_update(skip_locked=True, of=jobs)
 _LOCK_TELLING: Final = _TELLING.with_for_update(skip_locked=True, of=jobs)
 
 
-def any_due(connection: Connection, who: Claimant, *, now: datetime) -> bool:
+def any_due(connection: Connection, who: Claimant, *, now: datetime, passed_over: Iterable[str]) -> bool:
     """Is there anything for `who`? Takes no lock."""
-    asked = {"now": now, "types": list(who.job_types), "limit": 1}
+    asked = {"now": now, "types": list(who.job_types), "limit": 1, "passed_over": list(passed_over)}
     return any(connection.scalar(statement, asked) is not None for statement in (_DRAWING, _TELLING))
 
 
-def claim(connection: Connection, who: Claimant, *, drawing: int, telling: int, now: datetime) -> list[Job]:
+def claim(
+    connection: Connection,
+    who: Claimant,
+    *,
+    drawing: int,
+    telling: int,
+    now: datetime,
+    passed_over: dict[str, str],
+) -> list[Job]:
     """Lease due jobs to `who`, in the order: priority, round-robin over users, age.
 
     Up to `drawing` of the types that it can make; and up to `telling` of which only the callback is left: they need
-    no model, so every worker may take any.
+    no model, so every worker may take any. Jobs in `passed_over` (id → why) are left where they are; those that
+    cannot be claimed for what their history says are added to it.
 
     On PostgreSQL several claimants pass each other by SKIP LOCKED; on SQLite the transaction is immediate.
     """
     chosen: list[str] = []
     for statement, limit in ((_LOCK_DRAWING, drawing), (_LOCK_TELLING, telling)):
         if limit > 0:
-            chosen += connection.scalars(statement, {"now": now, "types": list(who.job_types), "limit": limit})
-    if not chosen:
+            asked = {"now": now, "types": list(who.job_types), "limit": limit, "passed_over": list(passed_over)}
+            chosen += connection.scalars(statement, asked)
+    group: list[Sealed] = []
+    for job_id in chosen:
+        # One history that cannot be read, or that is not what its row says, must not keep all others from their turn.
+        try:
+            job = load_many(connection, [job_id])[job_id]
+            events = decisions.claim(job, worker=who.worker_id, host=who.host, device=who.device)
+            group.append(prepare(job, events, worker_id=who.worker_id, at=now))
+        except (UnreadableHistory, IllegalEvent) as error:
+            passed_over[job_id] = str(error)
+    if not group:
         return []
-    held = load_many(connection, chosen)
-    group = [
-        prepare(
-            held[job_id],
-            decisions.claim(held[job_id], worker=who.worker_id, host=who.host, device=who.device),
-            worker_id=who.worker_id,
-            at=now,
-        )
-        for job_id in chosen
-    ]
     claimed = [job for job in append(connection, group) if isinstance(job, Job)]
     until = now + timedelta(seconds=who.lease_seconds)
     upsert(
@@ -134,6 +145,25 @@ def renew(
         )
         kept.update(connection.scalars(statement))
     return kept
+
+
+def free(connection: Connection, lease: Lease) -> bool:
+    """End a lease that was not renewed since it was seen. False: it was, and its holder has been told so.
+
+    The holder's renewal and this write the same row, so of the two one comes first and the other finds it changed.
+    """
+    if lease.renewed_at is None:
+        return True  # no row to renew: there is nothing that its holder could have been told
+    ended = connection.execute(
+        update(job_leases)
+        .where(
+            job_leases.c.job_id == lease.job_id,
+            job_leases.c.token == lease.token,
+            job_leases.c.renewed_at == lease.renewed_at,
+        )
+        .values(worker_id=None, expires_at=None)
+    )
+    return ended.rowcount == 1
 
 
 def held_by_anyone(connection: Connection) -> list[Lease]:

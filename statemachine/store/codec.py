@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from statemachine.errors import IllegalEvent
+from statemachine.errors import IllegalEvent, UnreadableHistory
 from statemachine.events import KINDS, Event, Unknown
 from statemachine.evolve import evolve, target
 from statemachine.job import Job, Stored
@@ -73,6 +73,9 @@ def seal(job: Job, event: Event, *, worker_id: str | None, at: datetime) -> tupl
 
     Raises IllegalEvent. Time never runs back within a job: `at` is at least that of the event before.
     """
+    data = canonical(event)
+    if "null" in data:
+        _refuse_lost_numbers(job, event, data)
     to_state = target(job, event)
     judge(job.id, event.kind, job.state, to_state)
     if job.version == 0 and event.kind != "job_queued":
@@ -92,12 +95,20 @@ def seal(job: Job, event: Event, *, worker_id: str | None, at: datetime) -> tupl
         attempt=attempt,
         worker_id=worker_id,
         at=moment,
-        data=canonical(event),
+        data=data,
         digest="",
         event=event,
     )
     row = msgspec.structs.replace(row, digest=digest(job.digest, row))
     return row, evolve(job, row)
+
+
+def _refuse_lost_numbers(job: Job, event: Event, data: str) -> None:
+    """JSON writes NaN and infinity as null: what could not be read back must not be written."""
+    try:
+        decode(event.kind, data)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"job {job.id}: {event.kind} holds a number that JSON cannot: {error}") from error
 
 
 def seal_all(job: Job, events: list[Event], *, worker_id: str | None, at: datetime) -> tuple[list[Stored], Job]:
@@ -110,7 +121,14 @@ def seal_all(job: Job, events: list[Event], *, worker_id: str | None, at: dateti
 
 
 def stored(row: Any) -> Stored:
-    """A row of `job_events` as a value."""
+    """A row of `job_events` as a value. Raises UnreadableHistory for what this version cannot understand."""
+    try:
+        return _stored(row)
+    except (ValueError, msgspec.DecodeError) as error:
+        raise UnreadableHistory(f"job {row.job_id}, version {row.version} ({row.kind}): {error}") from error
+
+
+def _stored(row: Any) -> Stored:
     return Stored(
         job_id=row.job_id,
         version=row.version,

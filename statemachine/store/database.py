@@ -16,7 +16,12 @@ BUSY_SECONDS: Final = 30.0
 """How long a SQLite writer waits for another process's transaction."""
 BUSY_POLL_SECONDS: Final = 0.001
 
-_READ: Final = {"read_only": True}
+_READ: Final[dict[str, dict[str, Any]]] = {
+    "sqlite": {"read_only": True},
+    "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
+}
+_AWAY: Final = frozenset({"25006", "57P01", "57P02", "57P03", "40001", "40P01"})
+"""PostgreSQL's words for: read-only after a failover, shutting down, crashed, starting up, and try that again."""
 
 
 def open_engine(url: str) -> Engine:
@@ -33,13 +38,16 @@ def open_engine(url: str) -> Engine:
             if not parsed.database or parsed.database == ":memory:":
                 raise ValueError("database_url: a SQLite database must be a file, so that a restart finds it again")
             Path(parsed.database).absolute().parent.mkdir(parents=True, exist_ok=True)
-            engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+            engine = create_engine(
+                parsed, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, hide_parameters=True
+            )
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
         case "postgresql":
             engine = create_engine(
                 parsed.set(drivername="postgresql+psycopg"),
                 pool_pre_ping=True,
+                hide_parameters=True,  # prompts are parameters; messages of errors go into logs
                 pool_size=8,
                 max_overflow=8,
                 connect_args={"connect_timeout": 5, "application_name": "ourvidz"},
@@ -86,7 +94,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """One read transaction on a stable snapshot. Raises `StoreAway` likewise."""
-    with _telling_away(), engine.connect().execution_options(**_READ) as connection:
+    with _telling_away(), engine.connect().execution_options(**_READ[engine.dialect.name]) as connection:
         yield connection
 
 
@@ -99,7 +107,7 @@ def _telling_away() -> Iterator[None]:
             raise
         raise StoreAway(_sentence(error)) from error
     except DBAPIError as error:
-        if error.connection_invalidated:
+        if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _AWAY:
             raise StoreAway(_sentence(error)) from error
         raise
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import msgspec
-from sqlalchemy import Connection, Engine, Table, delete, select
+from sqlalchemy import Connection, Engine, Table, delete, select, union
 
 from statemachine.job import Job
 from statemachine.store.claims import load_many
@@ -22,27 +22,29 @@ class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rebuild(engine: Engine, job_ids: Sequence[str] | None = None) -> Iterator[Rebuilt]:
-    """Rebuild the given jobs, or all, in batches of one transaction each; nothing else waits for long."""
+    """Rebuild the given jobs, or all, in batches of one transaction each; what is yielded is committed."""
     after = ""
-    while True:
-        if job_ids is None:
-            statement = select(job_events.c.job_id).distinct().where(job_events.c.job_id > after)
-            with reading(engine) as connection:
-                batch = list(connection.scalars(statement.order_by(job_events.c.job_id).limit(BATCH)))
-        else:
-            batch = sorted(job_id for job_id in job_ids if job_id > after)[:BATCH]
-        if not batch:
-            return
+    while batch := _batch(engine, job_ids, after):
         with transaction(engine) as connection:
             # The rows are locked first, so that no append slips between reading the events and writing the rows.
             connection.execute(select(jobs.c.id).where(jobs.c.id.in_(batch)).order_by(jobs.c.id).with_for_update())
-            yield from [_rebuild_one(connection, job) for job in load_many(connection, batch).values()]
+            done = [_rebuild_one(connection, job) for job in load_many(connection, batch).values()]
+        yield from done
         after = batch[-1]
+
+
+def _batch(engine: Engine, job_ids: Sequence[str] | None, after: str) -> list[str]:
+    """The next ids in order: of the given ones, or of all that have events or a row."""
+    if job_ids is not None:
+        return sorted(job_id for job_id in job_ids if job_id > after)[:BATCH]
+    known = union(select(job_events.c.job_id.label("id")), select(jobs.c.id)).subquery()
+    with reading(engine) as connection:
+        return list(connection.scalars(select(known.c.id).where(known.c.id > after).order_by(known.c.id).limit(BATCH)))
 
 
 def _rebuild_one(connection: Connection, job: Job) -> Rebuilt:
     fresh: list[tuple[Table, list[Row]]] = [
-        (jobs, [job_row(job)]),
+        (jobs, [job_row(job)] if job.version else []),  # a row without a history is nobody's
         (job_attempts, [attempt_row(job.id, attempt) for attempt in job.attempts]),
         (job_assets, [asset_row(job.id, asset) for asset in job.assets]),
     ]

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta
-from typing import Any, Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection, Engine, select
 
@@ -25,6 +25,9 @@ from statemachine.store.schema import Row, job_events, job_payloads, jobs, worke
 from statemachine.store.schema_version import check as check_schema
 from statemachine.store.wakeups import WakeUps, open_wakeups
 
+PASS_OVER: Final = timedelta(minutes=1)
+"""For how long a job whose history cannot be read is left out of claims before it is looked at again."""
+
 
 class StoreClock(Protocol):
     """The time that goes into events and leases."""
@@ -40,6 +43,8 @@ class EventStore:
         self.engine = engine
         self.clock = clock
         self.wakeups = wakeups
+        self.passed_over: dict[str, str] = {}  # jobs that no claim can take, and why
+        self._passed_over_at = datetime.min.replace(tzinfo=UTC)
 
     def now(self) -> datetime:
         """The database's time where it has one of its own, the host's otherwise."""
@@ -87,12 +92,26 @@ class EventStore:
     def claim(self, who: Claimant, *, drawing: int = 0, telling: int = 0, expected: bool = False) -> list[Job]:
         """Lease due jobs to `who`. See `claims.claim`. `expected`: something rang, so it is not asked first."""
         now = self.now()
+        if now - self._passed_over_at > PASS_OVER:  # perhaps somebody has mended them
+            self.passed_over, self._passed_over_at = {}, now
         if not expected and self.engine.dialect.name == "sqlite":
             with self.read() as connection:  # an idle claimant must not take SQLite's one write lock
-                if not claims.any_due(connection, who, now=now):
+                if not claims.any_due(connection, who, now=now, passed_over=self.passed_over):
                     return []
         with self.write() as connection:
-            return claims.claim(connection, who, drawing=drawing, telling=telling, now=now)
+            return claims.claim(
+                connection, who, drawing=drawing, telling=telling, now=now, passed_over=self.passed_over
+            )
+
+    def expire(self, lease: Lease, job: Job, events: list[Event]) -> Job | None:
+        """Write `events`, which end the lease, unless it was renewed since it was seen: then nothing, and None."""
+        sealed = prepare(job, events, worker_id=None, at=self.now())
+        with self.write() as connection:
+            result = append(connection, [sealed])[0] if claims.free(connection, lease) else None
+            if isinstance(result, Conflict):
+                raise result  # and the lease stands as it stood: the transaction is undone
+        self.wakeups.notify()
+        return result
 
     def renew(self, worker_id: str, held: Mapping[str, tuple[int, str | None]], *, seconds: float) -> set[str]:
         """Extend leases to `seconds` from now; return the ids of those that are still this worker's."""
@@ -135,10 +154,10 @@ class EventStore:
         return dict(json.loads(text)) if text else {}
 
     def finished(self, job_id: str) -> bool:
-        """True where the job has ended, or is not known at all."""
+        """True where the job is known and has ended."""
         with self.read() as connection:
             row = connection.execute(select(jobs.c.finished_at).where(jobs.c.id == job_id)).one_or_none()
-        return row is None or row.finished_at is not None
+        return row is not None and row.finished_at is not None
 
     def rebuild(self, job_ids: Sequence[str] | None = None) -> Iterator[Rebuilt]:
         """Make the projections again from the events alone, in batches; yield what changed."""
