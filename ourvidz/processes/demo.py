@@ -93,6 +93,8 @@ def _embedded(settings: Settings, folder: Path, model: Path, callback_url: str) 
         "callback_secret": None,
         "supabase_url": None,
         "supabase_service_key": None,
+        "upstash_redis_rest_url": None,
+        "upstash_redis_rest_token": None,
         "sdxl_model": model,
         "engine": "diffusers",
         "device": settings.device,

@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 from pydantic import SecretStr
 
-from ourvidz import wiring
+from ourvidz import layers, wiring
 from ourvidz.migrate import upgrade
 from ourvidz.processes.lifelines import Stop
 from ourvidz.processes.valkey import EmbeddedValkey
@@ -117,16 +117,19 @@ def _stop(children: list[Child], stop: Stop) -> None:
 
 
 def child_environment(settings: Settings, redis_url: str | None) -> dict[str, str]:
-    """The environment in which a child finds the same settings, wherever ours came from."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("OURVIDZ_")}
+    """The environment in which a child finds these settings and no others, wherever ours came from.
+
+    What is None here is None there: no variable of ours is handed on, and no settings file is read.
+    """
+    known = {*layers.VARIABLES, *(layers.variable(name) + "_FILE" for name in layers.FROM_FILES)}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in known and not name.startswith(layers.PREFIX)
+    }
+    environment[layers.CONFIG] = os.devnull  # an empty file is valid TOML; unnamed, one in the folder would be read
     values = {name: getattr(settings, name) for name in type(settings).model_fields}
     for name, value in {**values, "redis_url": redis_url}.items():
-        if value is None or name.startswith(("supabase_", "upstash_")):
+        if value is None or name.startswith("upstash_"):  # redis_url has been made of them
             continue
         plain = value.get_secret_value() if isinstance(value, SecretStr) else value
-        environment[f"OURVIDZ_{name.upper()}"] = str(plain).lower() if isinstance(plain, bool) else str(plain)
-    for name in ("supabase_url", "supabase_service_key"):
-        value = values[name]
-        if value is not None:
-            environment[name.upper()] = value.get_secret_value() if isinstance(value, SecretStr) else value
+        environment[layers.variable(name)] = str(plain).lower() if isinstance(plain, bool) else str(plain)
     return environment
