@@ -1,12 +1,20 @@
 """`ourvidz up`: what its children are told, and what it does when something is in its way."""
 
+import os
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import redis
 
 from ourvidz import settings as settings_module
+from ourvidz.layers import SettingsError
 from ourvidz.processes.demo import _embedded
-from ourvidz.processes.up import child_environment
+from ourvidz.processes.holding import hold
+from ourvidz.processes.up import Child, child_environment
+from ourvidz.processes.valkey import EmbeddedValkey
 from ourvidz.settings import Settings
 
 
@@ -44,3 +52,49 @@ def test_children_find_the_settings_of_up(production: Settings) -> None:
     child = _child(production, production.redis_url)
     for name in set(Settings.model_fields) - {"upstash_redis_rest_url", "upstash_redis_rest_token"}:
         assert getattr(child, name) == getattr(production, name), name
+
+
+def test_a_data_folder_has_one_up(tmp_path: Path) -> None:
+    """The second says who has it; it is free when the first is gone, and only its owner can look into it."""
+    folder = tmp_path / "data"
+    held = hold(folder)
+    with pytest.raises(SettingsError, match=rf"another `ourvidz up` \(pid {os.getpid()}\)"):
+        hold(folder, seconds=0.0)
+    assert not os.get_inheritable(held)
+    os.close(held)
+    os.close(hold(folder, seconds=0.0))
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_data_folder_is_held_as_long_as_its_valkey_lives(tmp_path: Path) -> None:
+    """A killed `up` leaves a server that is still writing: the next waits for it. The name is one that wants quotes."""
+    folder = tmp_path / 'my "own" data'
+    held = hold(folder)
+    valkey = EmbeddedValkey(folder / "valkey", held=held)
+    client = redis.Redis.from_url(valkey.start())
+    client.lpush("sdxl_queue", b"a prompt")
+    client.close()
+    os.close(held)  # as the kernel does when `up` is killed
+    with pytest.raises(SettingsError):
+        hold(folder, seconds=0.0)
+    for path in (folder / "valkey").rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+    valkey.stop()
+    os.close(hold(folder, seconds=0.0))
+
+
+def test_a_child_that_cannot_be_started_is_tried_again() -> None:
+    """A host without free processes for a moment does not end `up`."""
+    refusals = [BlockingIOError(11, "Resource temporarily unavailable"), OSError(12, "Cannot allocate memory")]
+
+    def start(*command: object, **options: object) -> "subprocess.Popen[bytes]":
+        if refusals:
+            raise refusals.pop()
+        return subprocess.Popen([sys.executable, "-c", ""])
+
+    child = Child("worker", ["worker"], {}, start=start)
+    for now in (0.0, 0.1, 0.3, 0.5, 0.8):
+        child.look(now)
+        assert (child.process is None) == (now < 0.8), now
+    assert child.process is not None
+    child.process.wait()

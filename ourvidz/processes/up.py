@@ -4,8 +4,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from ourvidz import layers, wiring
 from ourvidz.migrate import upgrade
+from ourvidz.processes.holding import hold
 from ourvidz.processes.lifelines import Stop
 from ourvidz.processes.valkey import EmbeddedValkey
 from ourvidz.settings import Settings
@@ -37,7 +38,8 @@ class Child:
     process: subprocess.Popen[bytes] | None = None
     failures: int = 0
     started_at: float = 0.0
-    not_before: float = field(default=0.0)
+    not_before: float = 0.0
+    start: Callable[..., "subprocess.Popen[bytes]"] = subprocess.Popen
 
     def look(self, now: float) -> None:
         """Start it where it is not running and its backoff is over."""
@@ -45,29 +47,40 @@ class Child:
             code = self.process.poll()
             if code is None:
                 return
-            self.failures = 0 if now - self.started_at > SETTLED_SECONDS else self.failures + 1
-            wait = 0.0 if self.failures == 0 else min(FIRST_BACKOFF * 2.0 ** (self.failures - 1), LONGEST_BACKOFF)
-            self.not_before = now + wait
+            wait = self._failed(now, settled=now - self.started_at > SETTLED_SECONDS)
             log.warning("process ended: it is started again", process=self.name, code=code, seconds=wait)
             self.process = None
         if now >= self.not_before:
             command = [sys.executable, "-m", "ourvidz.processes", *self.arguments, "--parent", str(os.getpid())]
-            self.process = subprocess.Popen(
-                command, env=dict(self.environment), stdin=subprocess.DEVNULL, start_new_session=True
-            )
+            try:
+                self.process = self.start(
+                    command, env=dict(self.environment), stdin=subprocess.DEVNULL, start_new_session=True
+                )
+            except OSError as error:  # no memory, no descriptors, no processes left: perhaps later
+                wait = self._failed(now, settled=False)
+                log.error("process cannot be started", process=self.name, reason=str(error), again_in=wait)
+                return
             self.started_at = now
             log.info("process started", process=self.name, pid=self.process.pid)
 
+    def _failed(self, now: float, *, settled: bool) -> float:
+        """Count it, unless it had settled, and return the seconds until the next start."""
+        self.failures = 0 if settled else self.failures + 1
+        wait = 0.0 if settled else min(FIRST_BACKOFF * 2.0 ** min(self.failures - 1, 16), LONGEST_BACKOFF)
+        self.not_before = now + wait
+        return wait
+
 
 def main(settings: Settings) -> int:
-    """Run everything on this host until told to stop."""
-    stop = Stop().listen()
+    """Run everything on this host until told to stop. Raises SettingsError where another `up` has the data folder."""
+    held = hold(settings.data_dir)
     valkey = None
     redis_url = settings.redis_url
     if redis_url is None:
-        valkey = EmbeddedValkey(settings.data_dir / "valkey")
+        valkey = EmbeddedValkey(settings.data_dir / "valkey", held=held)
         redis_url = valkey.start()
         log.info("embedded Valkey up", url_in=str(settings.data_dir / "valkey" / "url"))
+    stop = Stop().listen()  # not before: it starts a thread, and until here there is nothing that must end in order
     before, after = upgrade(settings.database_url)
     if before != after:
         log.info("database upgraded", before=before, after=after)
@@ -91,6 +104,7 @@ def main(settings: Settings) -> int:
         _stop(children, stop)
         if valkey is not None:
             valkey.stop()
+        os.close(held)
     log.info("all down")
     return code
 

@@ -1,5 +1,6 @@
 """The embedded Redis-protocol server: a real Valkey from a wheel, for those who have no Redis of their own."""
 
+import json
 import os
 import secrets
 import signal
@@ -22,14 +23,17 @@ class EmbeddedValkey:
     It ends with the process that started it, however that one ends.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, held: int | None = None) -> None:
+        """`held` is the descriptor of a lock that the server is to hold as long as it lives."""
         self._folder = folder
+        self._inherited = () if held is None else (held,)
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
 
     def start(self) -> str:
         """Start it and return its URL, which `folder/url` holds too (mode 0600). Call from the main thread."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder.chmod(0o700)  # prompts are in it
         password = secrets.token_urlsafe(18)
         port = _free_port()
         config = {
@@ -37,20 +41,24 @@ class EmbeddedValkey:
             "port": port,
             "dir": self._folder,
             "requirepass": password,
-            "save": '""',
+            "save": "",
             "appendonly": "yes",
             "appendfsync": "always",
             "logfile": self._folder / "valkey.log",
         }
         path = self._folder / "valkey.conf"
         path.touch(mode=0o600)
-        path.write_text("".join(f"{name} {value}\n" for name, value in config.items()))
+        # Its rules for quoted values are those of JSON strings: a folder may have a space or a quote in its name.
+        lines = [f"{name} {json.dumps(str(value), ensure_ascii=False)}\n" for name, value in config.items()]
+        path.write_text("".join(lines), encoding="utf-8")
         parent = os.getpid()
         self._process = subprocess.Popen(
             [str(get_binary_path()), str(path)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            umask=0o077,
+            pass_fds=self._inherited,
             start_new_session=True,  # Ctrl-C is for us: it goes last
             preexec_fn=lambda: die_with_parent(parent, signal.SIGTERM),  # no other thread runs yet
         )
