@@ -133,7 +133,7 @@ def worker(settings: Settings, store: EventStore, own_engine: EngineProcess, dev
         worker_version=__version__,
         embed_prompt=settings.embed_prompt,
     )
-    return Worker(identity, store, ports, HANDLERS, stage_settings, pause=stop.pause)
+    return Worker(identity, store, ports, HANDLERS, stage_settings, pause=stop.pause, engine_up=lambda: own_engine.up)
 
 
 def ingresses(settings: Settings, store: EventStore) -> list[Ingress]:

@@ -60,6 +60,12 @@ class EngineProcess:
         child = self._child
         return child.process.pid if child is not None else None
 
+    @property
+    def up(self) -> bool:
+        """A process runs and has said that it is ready."""
+        child = self._child
+        return child is not None and child.ready is not None
+
     def ready(self) -> Ready:
         """What runs there. Waits until it does; raises `EngineDied` when it cannot start or `close` was called."""
         with self._changed:

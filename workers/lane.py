@@ -23,6 +23,8 @@ BEGIN_THEMSELVES: Final = frozenset({State.ENHANCING, State.GENERATING})
 """Their handlers record `stage_started` when the device takes the job up, not when it is put before it."""
 
 PAUSE_SECONDS: Final = 15.0
+REASONS: Final = 100
+"""More different reasons to pause than this are not told apart."""
 
 log = structlog.get_logger()
 
@@ -48,17 +50,14 @@ class Lane:
         self._hand_on = hand_on
         self._let_go = let_go
         self._worker_id = worker_id
-        self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.paused_until: datetime | None = None
         self.pause_reason: str | None = None
+        self._well_since: dict[str, bool] = {}  # reason of a pause → whether a job has gone well after it
 
     def put(self, job: Job) -> None:
         """Give the lane a job that this worker holds."""
         self._waiting.put(job)
-
-    def wake(self) -> None:
-        """Let one thread that waits in `take` look up."""
-        self._waiting.put(None)
 
     @property
     def waiting(self) -> int:
@@ -84,9 +83,7 @@ class Lane:
 
     def paused(self, now: datetime) -> bool:
         """A misconfiguration holds the lane for a while: no job is burnt on it."""
-        if self.paused_until is not None and now >= self.paused_until:
-            self.paused_until, self.pause_reason = None, None
-        return self.paused_until is not None
+        return self.paused_until is not None and now < self.paused_until
 
     def run(self, job: Job) -> None:
         """Run the stage that is due. Whatever happens, the job ends in the history, at the next lane, or let go."""
@@ -105,6 +102,10 @@ class Lane:
         except IllegalEvent as error:
             # A bug of ours that even "it failed" cannot be written about. The lease runs out, the supervisor counts.
             bound.error("history refused", reason=str(error), traceback=traceback.format_exc())
+            self._let_go(tools.job)
+            return
+        except Exception:  # noqa: BLE001  # even writing that it failed has failed: the thread lives, the lease runs out
+            bound.exception("attempt lost")
             self._let_go(tools.job)
             return
         after = tools.job
@@ -126,12 +127,12 @@ class Lane:
             events = self.handlers[job.state](tools.job, tools)
             if events:
                 tools.record(*events)
+            self._well_since = dict.fromkeys(self._well_since, True)
         except StageEnds as end:
             self._record_trouble(end, tools, bound)
         except EngineDied as death:
             if not death.started and tools.job.open_attempt is None:
-                bound.info("the engine went before it took this job up", reason=death.reason)
-                return True
+                return self._not_begun(death, tools, bound)
             bound.warning("engine lost", reason=death.reason, detail=death.detail)
             tools.record(
                 *decisions.interrupt(
@@ -142,8 +143,8 @@ class Lane:
             raise
         except Exception as error:  # noqa: BLE001  # a bug of ours must not lose the job
             bound.error("unexpected", error=repr(error), traceback=traceback.format_exc())
-            kind = type(error).__name__
-            wrong = TryAgain(f"Generation failed: {kind}: {error}", error_type=kind, budget=3)
+            kind = type(error).__name__  # and no more of it: its text may hold what is personal
+            wrong = TryAgain(f"Generation failed: unexpected {kind}", error_type=kind, budget=3)
             self._record_trouble(wrong, tools, bound)
         return False
 
@@ -152,9 +153,7 @@ class Lane:
         now = tools.now()
         bound.warning("stage failed", error_class=end.error_class, error_type=end.error_type, message=end.message)
         if isinstance(end, Misconfigured):
-            self.paused_until = now + timedelta(seconds=PAUSE_SECONDS)
-            self.pause_reason = end.message
-            bound.error("lane paused: somebody has to mend the set-up", reason=end.message, seconds=PAUSE_SECONDS)
+            self._pause(now, end.message, bound)
         if tools.job.open_attempt is None:
             tools.record(*decisions.start(tools.job))  # what failed before the device took it up was an attempt too
         tools.record(
@@ -169,3 +168,33 @@ class Lane:
                 budget=end.budget if isinstance(end, TryAgain) else None,
             )
         )
+
+    def _not_begun(self, death: EngineDied, tools: Tools, bound: Any) -> bool:
+        """The engine went before it took this job up. With a new one there it waits here; otherwise others may."""
+        try:
+            tools.engine.ready()
+        except EngineDied as still:
+            self._pause(tools.now(), f"the engine does not start: {still}", bound)
+            tools.record(
+                *decisions.interrupt(
+                    tools.job, reason=death.reason, by=self._worker_id, now=tools.now(), detail=str(still), counts=False
+                )
+            )
+            return False
+        bound.info("the engine went before it took this job up", reason=death.reason)
+        return True
+
+    def _pause(self, now: datetime, reason: str, bound: Any) -> None:
+        """Pause, unless others have done well since this very reason was last met: it is then some jobs' own trouble.
+
+        Those wait by their own backoff; forty jobs of one missing bucket must not stop all others.
+        """
+        if self._well_since.get(reason, False):
+            self._well_since[reason] = False
+            return
+        if len(self._well_since) >= REASONS:
+            self._well_since.clear()
+        self._well_since[reason] = False
+        self.paused_until = now + timedelta(seconds=PAUSE_SECONDS)
+        self.pause_reason = reason
+        bound.error("lane paused: somebody has to mend the set-up", reason=reason, seconds=PAUSE_SECONDS)

@@ -6,10 +6,13 @@ event that tells of it. On reading, a file whose digest differs is as good as no
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
+
+_JOB_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Spool(Protocol):
@@ -28,7 +31,7 @@ class Spool(Protocol):
         """Remove the job's folder and all in it. Safe to run twice."""
 
     def jobs(self) -> Iterator[str]:
-        """The ids of the jobs that have a folder."""
+        """The ids of the jobs that have a folder; what else lies there is none of ours."""
 
 
 def sha256(data: bytes) -> str:
@@ -82,4 +85,4 @@ class DiskSpool:
     def jobs(self) -> Iterator[str]:
         """See `Spool.jobs`."""
         if self.root.is_dir():
-            yield from (entry.name for entry in self.root.iterdir() if entry.is_dir())
+            yield from (entry.name for entry in self.root.iterdir() if _JOB_ID.fullmatch(entry.name) and entry.is_dir())

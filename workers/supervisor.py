@@ -33,7 +33,7 @@ class Supervisor:
         self._lease_seconds = lease_seconds
         self._seen: dict[tuple[str, int], _Seen] = {}
 
-    def tick(self, now: datetime) -> int:
+    def tick(self) -> int:
         """Look at every lease once; return how many were ended. Never raises for the database being away."""
         try:
             leases = self._store.leases()
@@ -43,7 +43,7 @@ class Supervisor:
             return 0
         monotonic = self._clock.monotonic()
         self._seen = {(lease.job_id, lease.token): self._sighting(lease, monotonic) for lease in leases}
-        return sum(self._expire(lease) for lease in leases if self._over(lease, now, monotonic))
+        return sum(self._expire(lease) for lease in leases if self._over(lease, monotonic))
 
     def _sighting(self, lease: Lease, monotonic: float) -> _Seen:
         known = self._seen.get((lease.job_id, lease.token))
@@ -51,10 +51,12 @@ class Supervisor:
             return _Seen(lease.renewed_at, monotonic)
         return known
 
-    def _over(self, lease: Lease, now: datetime, monotonic: float) -> bool:
-        if lease.expires_at is not None and lease.expires_at > now:
-            return False
-        return monotonic - self._seen[lease.job_id, lease.token].since >= self._lease_seconds
+    def _over(self, lease: Lease, monotonic: float) -> bool:
+        """Nobody's wall clock is asked: one that was set back would keep the leases of the dead alive."""
+        length = self._lease_seconds
+        if lease.expires_at is not None and lease.renewed_at is not None:
+            length = max(length, (lease.expires_at - lease.renewed_at).total_seconds())  # its worker's own setting
+        return monotonic - self._seen[lease.job_id, lease.token].since >= length
 
     def _expire(self, lease: Lease) -> int:
         """The job goes back to wait its turn, or is poison and fails."""
@@ -69,9 +71,13 @@ class Supervisor:
                 now=self._store.now(),
                 detail=f"{lease.worker_id} did not renew its lease for {self._lease_seconds:g} s",
             )
-            self._store.append(job, events)
+            if self._store.expire(lease, job, events) is None:
+                return 0  # renewed in the meantime
         except (Conflict, StoreAway) as error:
             log.info("lease not ended", job=lease.job_id, reason=str(error))  # its worker lives, or another was first
+            return 0
+        except Exception:  # one job that cannot be read must not keep the others from being resumed
+            log.exception("lease not ended", job=lease.job_id)
             return 0
         log.warning("lease ended", job=lease.job_id, token=lease.token, worker=lease.worker_id)
         return 1

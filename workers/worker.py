@@ -72,8 +72,10 @@ class Worker:
         *,
         pause: Callable[[int], None],
         draw: Callable[[], float] = _dice.random,
+        engine_up: Callable[[], bool] = lambda: True,
     ) -> None:
         self.identity = identity
+        self._engine_up = engine_up
         self.store = store
         self.ports = ports
         self.settings = settings
@@ -121,24 +123,29 @@ class Worker:
 
         `expected`: somebody rang, so the store need not be asked first whether there is anything.
         """
+        with self._claiming:  # who hands everything back waits for a claim that is under way
+            if self.draining or self.lanes["deliver"].paused(now):
+                return 0
+            claimed = self._claim(now, expected=expected)
+            for job in claimed:
+                self.held.keep(job, monotonic=self.ports.clock.monotonic())
+        for job in claimed:
+            self._hand_on(job)
+        return len(claimed)
+
+    def _claim(self, now: datetime, *, expected: bool) -> list[Job]:
         deliver, engine = self.lanes["deliver"], self.lanes["engine"]
-        if self.draining or deliver.paused(now):
-            return 0
         held = [job.state for job in self.held.jobs()]
         drawing = sum(state not in (State.UPLOADING, State.CALLBACK) for state in held)
         telling = sum(state is State.CALLBACK for state in held)
         # A receiver or a bucket that is down must not make the device draw more than can be delivered.
-        choked = len(held) - drawing >= 4 * deliver.slots or engine.paused(now)
-        claimed = self.store.claim(
+        choked = len(held) - drawing >= 4 * deliver.slots or engine.paused(now) or not self._engine_up()
+        return self.store.claim(
             self._claimant,
             drawing=0 if choked else max(0, engine.slots + 1 - drawing),
             telling=max(0, deliver.slots + 1 - telling),
             expected=expected,
         )
-        for job in claimed:
-            self.held.keep(job, monotonic=self.ports.clock.monotonic())
-            self._hand_on(job)
-        return len(claimed)
 
     def heartbeat_tick(self, now: datetime, *, progress_seconds: float = 0.5) -> set[str]:
         """Renew the leases when a third of them is over, or progress is to be told; return the ids that were lost."""
@@ -169,7 +176,10 @@ class Worker:
         """Write the worker's own row."""
         who = self.identity
         engine, engine_pid = self._engine_state
-        paused = [f"{name} paused: {lane.pause_reason}" for name, lane in self.lanes.items() if lane.paused(now)]
+        notes = [f"{name} paused: {lane.pause_reason}" for name, lane in self.lanes.items() if lane.paused(now)]
+        notes += [] if self._engine_up() else ["its engine is not up"]
+        if self.store.passed_over:
+            notes.append(f"{len(self.store.passed_over)} jobs cannot be read: see `ourvidz jobs rebuild`")
         self.store.see_worker(
             {
                 "worker_id": who.worker_id,
@@ -181,7 +191,7 @@ class Worker:
                 "job_types": json.dumps(who.job_types),
                 "models": json.dumps(who.models),
                 "state": state,
-                "note": "; ".join(paused) or None,
+                "note": "; ".join(notes) or None,
                 "version": who.version,
                 "started_at": self._started_at,
                 "last_seen_at": now,

@@ -16,7 +16,7 @@ def main(settings: Settings, *, parent: int | None = None) -> int:
     supervisor = wiring.supervisor(settings, store)
     log.info("supervisor up", lease_seconds=settings.lease_seconds)
     while not stop.draining.wait(min(settings.lease_seconds / 6, 2.0)):
-        supervisor.tick(store.now())
+        supervisor.tick()
     store.close()
     log.info("supervisor down")
     return 0

@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -22,6 +24,8 @@ GRACE_SECONDS: Final = 20.0
 ENGINE_SECONDS: Final = 10.0
 """How long an idle engine process may take to end."""
 HEART_SECONDS: Final = 0.2
+RESTART_SECONDS: Final = 5.0
+"""Between tries to start an engine that does not start."""
 
 log = structlog.get_logger()
 
@@ -47,6 +51,8 @@ class _Threads:
         self._stop = stop
         self._room = threading.Event()  # something may be claimable, or a slot became free
         self._ended = threading.Event()
+        self._engine_pid: int | None = None
+        self._ready_pid: int | None = None
         self._log = log.bind(worker=worker.identity.worker_id)
 
     def serve(self) -> None:
@@ -56,16 +62,10 @@ class _Threads:
         swept = worker.sweep_spool()
         if swept:
             self._log.info("spool swept", folders=swept)
-        threads = [
-            threading.Thread(target=self._lane, args=(lane,), name=f"{lane.name}-{slot}", daemon=True)
-            for lane in worker.lanes.values()
-            for slot in range(lane.slots)
-        ]
-        for target in (self._claim, self._listen, self._heart):
-            threads.append(threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True))
-        warm = threading.Thread(target=self._warm, name="warm", daemon=True)
-        for thread in (*threads, warm):
-            thread.start()
+        steps: list[Callable[[], None]] = [self._claim, self._listen, self._heart, self._warm]
+        steps += [partial(self._lane, lane) for lane in worker.lanes.values() for _ in range(lane.slots)]
+        for step in steps:
+            threading.Thread(target=self._for_ever, args=(step,), daemon=True).start()
         self._stop.draining.wait()
         self._drain()
 
@@ -95,45 +95,60 @@ class _Threads:
                 self._ended.wait(0.5)
                 continue
             job = lane.take(30.0)
-            if job is not None:
-                lane.run(job)
-                self._room.set()
+            if job is None:
+                continue
+            if lane.paused(self._worker.store.now()):
+                lane.put(job)  # it came while the lane was being paused
+                continue
+            lane.run(job)
+            self._room.set()
 
     def _claim(self) -> None:
-        failures = 0
-        while not self._ended.is_set():
-            rang = self._room.wait(POLL_SECONDS)
-            self._room.clear()
-            try:
-                self._worker.claim_tick(self._worker.store.now(), expected=rang)
-                failures = 0
-            except StoreAway as error:
-                failures += 1
-                self._log.warning("database away: claiming nothing", reason=str(error))
-                self._ended.wait(min(0.2 * 2.0 ** min(failures, 6), 5.0))
+        rang = self._room.wait(POLL_SECONDS)
+        self._room.clear()
+        self._worker.claim_tick(self._worker.store.now(), expected=rang)
 
     def _listen(self) -> None:
-        while not self._ended.is_set():
-            if self._worker.store.wakeups.wait(POLL_SECONDS * 10):
-                self._room.set()
+        if self._worker.store.wakeups.wait(POLL_SECONDS * 10):
+            self._room.set()
 
     def _heart(self) -> None:
-        pid: int | None = None
-        while not self._ended.wait(HEART_SECONDS):
-            try:
-                if self._engine.pid != pid:
-                    pid = self._engine.pid
-                    self._worker.engine_is(self._engine.config.engine, pid)
-                    self._worker.see(self._worker.store.now(), state="active")
-                self._worker.heartbeat_tick(self._worker.store.now())
-            except StoreAway as error:
-                self._log.warning("database away: no heartbeat", reason=str(error))
-                self._ended.wait(1.0)
+        self._ended.wait(HEART_SECONDS)
+        if self._engine.pid != self._engine_pid:
+            self._engine_pid = self._engine.pid
+            self._worker.engine_is(self._engine.config.engine, self._engine_pid)
+            self._worker.see(self._worker.store.now(), state="active")
+        self._worker.heartbeat_tick(self._worker.store.now())
 
     def _warm(self) -> None:
-        """Start the engine process before the first job needs it."""
+        """Have an engine process before a job needs one, and again when it is lost; claim nothing to draw without."""
         try:
             ready = self._engine.ready()
-            self._log.info("engine up", pid=ready.pid, engine=ready.engine, device=ready.device_name)
         except EngineDied as death:
             self._log.error("the engine does not start", reason=death.reason, detail=death.detail)
+            self._ended.wait(RESTART_SECONDS)
+            return
+        if ready.pid != self._ready_pid:
+            self._ready_pid = ready.pid
+            self._log.info("engine up", pid=ready.pid, engine=ready.engine, device=ready.device_name)
+            self._room.set()
+        self._ended.wait(HEART_SECONDS)
+
+    def _for_ever(self, step: Callable[[], None]) -> None:
+        """A thread's life: whatever one step raises, there is a next one."""
+        failures = 0
+        while not self._ended.is_set():
+            try:
+                step()
+                failures = 0
+                continue
+            except StoreAway as error:
+                self._log.warning("database away", thread=_name(step), reason=str(error))
+            except Exception:  # noqa: BLE001  # a heart that stops is worse than any one beat that fails
+                self._log.exception("unexpected", thread=_name(step))
+            failures += 1
+            self._ended.wait(min(0.2 * 2.0 ** min(failures, 6), 5.0))
+
+
+def _name(step: Callable[[], None]) -> str:
+    return str(step.args[0].name) if isinstance(step, partial) else step.__name__.strip("_")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import msgspec
-from sqlalchemy import Connection, Engine, Table, delete, select, union
+from sqlalchemy import Connection, Engine, Table, delete, select
 
 from statemachine.job import Job
 from statemachine.store.claims import load_many
@@ -37,9 +37,15 @@ def _batch(engine: Engine, job_ids: Sequence[str] | None, after: str) -> list[st
     """The next ids in order: of the given ones, or of all that have events or a row."""
     if job_ids is not None:
         return sorted(job_id for job_id in job_ids if job_id > after)[:BATCH]
-    known = union(select(job_events.c.job_id.label("id")), select(jobs.c.id)).subquery()
+    with_events = select(job_events.c.job_id.label("id")).distinct().where(job_events.c.job_id > after)
+    with_rows = select(jobs.c.id).where(jobs.c.id > after)
     with reading(engine) as connection:
-        return list(connection.scalars(select(known.c.id).where(known.c.id > after).order_by(known.c.id).limit(BATCH)))
+        found = {
+            job_id
+            for statement in (with_events, with_rows)
+            for job_id in connection.scalars(statement.order_by("id").limit(BATCH))
+        }
+    return sorted(found)[:BATCH]
 
 
 def _rebuild_one(connection: Connection, job: Job) -> Rebuilt:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from statemachine import decisions
+from statemachine.errors import StoreAway
 from tests.fakes import Crash, nothing
 from tests.world.house import LEASE, HookedStore, Processes, World
 from tests.world.invariants import check
@@ -79,7 +80,7 @@ def takeover(world: World, point: int) -> None:
             others.boot()
             world.others.append(others)
             for _ in range(int(2 * LEASE)):
-                others.supervisor.tick(world.clock.now())
+                others.supervisor.tick()
                 if others.worker.claim_tick(world.clock.now()):
                     break
                 world.clock.advance(1.0)
@@ -111,10 +112,25 @@ def operator(world: World, point: int) -> None:
     check(world, pushes=1)
 
 
+def away(world: World, point: int) -> None:
+    """The database is gone at effect `point`, if it is one of its own, and for some more; acknowledgements get lost."""
+    left = [4]
+
+    def plan(number: int, name: str) -> None:
+        if number >= point and name.startswith("db.") and left[0] > 0:
+            left[0] -= 1
+            raise StoreAway(f"gone at {name}")
+
+    world.plan = plan
+    world.run()
+    check(world, pushes=1)
+
+
 SCENARIOS: dict[str, Callable[[World, int], None]] = {
     "crash": crash,
     "crash and rot": lambda world, point: crash(world, point, rot=True),
     "stall": stall,
     "takeover": takeover,
     "operator": operator,
+    "database away": away,
 }

@@ -1,8 +1,9 @@
 """Kill the service at every effect of a job's life, and at each it ends as if nothing had happened."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -15,12 +16,22 @@ DEEP = ("one image", "image, enhanced", "refused")
 """Every kind is crashed at every point; these are disturbed in all ways."""
 
 
+UNEXPECTED = {"unexpected", "attempt lost", "history refused", "lease not ended", "ingress.refused_by_store"}
+"""What the service logs when it meets what nobody has thought of. It lives on; the world does not forgive it."""
+
+
 @pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """What the service says while it dies a thousand times is nobody's to read."""
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    yield
+def mishaps() -> Iterator[list[str]]:
+    """What the service says while it dies a thousand times is nobody's to read, but for its surprises."""
+    before, found = structlog.get_config(), []
+
+    def listen(_logger: Any, method: str, event: MutableMapping[str, Any]) -> Any:
+        if event["event"] in UNEXPECTED and (method != "info"):
+            found.append(f"{event['event']}: {event.get('error') or event.get('reason')}")
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[listen])
+    yield found
     structlog.configure(**before)
 
 
@@ -42,7 +53,7 @@ def ram(tmp_path: Path) -> Iterator[Path]:
     [(kind, "crash") for kind in KINDS] + [(kind, name) for kind in DEEP for name in SCENARIOS if name != "crash"],
 )
 def test_whatever_happens_at_any_effect_the_job_ends_as_it_should(
-    ram: Path, empty_sqlite: Path, kind: str, scenario: str
+    ram: Path, empty_sqlite: Path, mishaps: list[str], kind: str, scenario: str
 ) -> None:
     """Effects happen at least once, facts exactly once, one outcome is told, and the bytes are the same."""
     calm = undisturbed(ram / "calm", empty_sqlite, kind)
@@ -53,6 +64,7 @@ def test_whatever_happens_at_any_effect_the_job_ends_as_it_should(
         world = build(ram / f"w{point}", empty_sqlite, kind)
         try:
             SCENARIOS[scenario](world, point)
+            assert not mishaps, f"the service was surprised: {mishaps}"
         except Exception as error:  # whatever it is, say where
             name = world.trace[point - 1] if len(world.trace) >= point else "?"
             raise AssertionError(f"{kind}, {scenario} at effect {point} ({name}): {error!r}") from error
