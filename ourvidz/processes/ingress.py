@@ -1,15 +1,40 @@
 """`ourvidz ingress`: one blocking loop a list."""
 
 import threading
+from collections.abc import Callable
+from typing import Final, Protocol
 
 import structlog
 
 from ourvidz import wiring
 from ourvidz.processes.lifelines import Stop
 from ourvidz.settings import Settings
-from workers.ingress import Ingress
+
+FIRST_BACKOFF: Final = 0.5
+LONGEST_BACKOFF: Final = 30.0
 
 log = structlog.get_logger()
+
+
+class Serves(Protocol):
+    """An ingress as its thread sees it."""
+
+    def serve_once(self, timeout: float, *, wait: Callable[[float], object]) -> int:
+        """See `workers.ingress.Ingress.serve_once`."""
+
+
+def serve(ingress: Serves, draining: threading.Event) -> None:
+    """Serve until told to stop, whatever is raised: a list that nobody serves looks just like a quiet one."""
+    failures = 0
+    while not draining.is_set():
+        try:
+            ingress.serve_once(1.0, wait=draining.wait)
+            failures = 0
+        except Exception:  # nothing that we know of; the payloads are in a list of Redis
+            seconds = min(FIRST_BACKOFF * 2.0 ** min(failures, 16), LONGEST_BACKOFF)
+            failures += 1
+            log.exception("ingress failed: it goes on", failures=failures, again_in=seconds)
+            draining.wait(seconds)
 
 
 def main(settings: Settings, *, parent: int | None = None) -> int:
@@ -18,11 +43,7 @@ def main(settings: Settings, *, parent: int | None = None) -> int:
     store = wiring.checked_store(settings)
     ingresses = wiring.ingresses(settings, store)
 
-    def serve(ingress: Ingress) -> None:
-        while not stop.draining.is_set():
-            ingress.serve_once(1.0, wait=stop.draining.wait)
-
-    threads = [threading.Thread(target=serve, args=(ingress,), daemon=True) for ingress in ingresses]
+    threads = [threading.Thread(target=serve, args=(ingress, stop.draining), daemon=True) for ingress in ingresses]
     for thread in threads:
         thread.start()
     log.info("ingress up", lists=[ingress.lists.queue for ingress in ingresses])

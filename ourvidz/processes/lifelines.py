@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Final
 
@@ -35,15 +36,19 @@ class Stop:
         self.now = threading.Event()
         self._parent = parent
         self._callbacks: list[Callable[[], None]] = []
+        self._told = -1
 
     def listen(self) -> "Stop":
-        """Take over the signals. Call from the main thread."""
+        """Take over the signals. Call from the main thread; a thread that only listens is started."""
+        heard, self._told = os.pipe()
+        os.set_blocking(self._told, False)
+        threading.Thread(target=self._listen, args=(heard,), name="signals", daemon=True).start()
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._heard)
         return self
 
     def on_stop(self, callback: Callable[[], None]) -> None:
-        """Call `callback` (short, and safe in a signal handler's thread) when a signal comes."""
+        """Call `callback` (short) from a thread of ours when a signal comes."""
         self._callbacks.append(callback)
 
     def request(self, *, at_once: bool = False) -> None:
@@ -60,7 +65,13 @@ class Stop:
         return self._parent is not None and os.getppid() != self._parent
 
     def _heard(self, _signum: int, _frame: FrameType | None) -> None:
-        self.request(at_once=self.draining.is_set())
+        # Nothing that takes a lock: the main thread, which runs this, may be inside the wait of the very same event.
+        with suppress(BlockingIOError):  # so many unread signals say all there is to say
+            os.write(self._told, b"!")
+
+    def _listen(self, heard: int) -> None:
+        while os.read(heard, 1):
+            self.request(at_once=self.draining.is_set())
 
     def pause(self, failures: int) -> None:
         """Wait while the database is away; raises StoreAway when the process is to stop now."""
