@@ -99,7 +99,12 @@ def claim(
             passed_over[job_id] = str(error)
     if not group:
         return []
-    claimed = [job for job in append(connection, group) if isinstance(job, Job)]
+    claimed: list[Job] = []
+    for sealed, result in zip(group, append(connection, group), strict=True):
+        if isinstance(result, Job):
+            claimed.append(result)
+        else:
+            passed_over[sealed.before.id] = str(result)  # under our lock: the row is not what its history says
     until = now + timedelta(seconds=who.lease_seconds)
     upsert(
         connection,
