@@ -42,6 +42,7 @@ ELSEWHERE: Final = {
     'make test PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"': "needs a network",
     "ourvidz worker --device cuda:1": "needs a GPU, and never ends",
     "ourvidz supervisor": "never ends",
+    "OURVIDZ_REDIS_URL=redis://redis.internal:6379/0 ourvidz ingress": "never ends, and needs a Redis",
     "ourvidz config check && ourvidz up": "never ends; each half is run",
     "OURVIDZ_SDXL_MODEL=/models/sdxl.safetensors ourvidz up": "never ends; the dialogue runs it",
     'ourvidz jobs submit --type sdxl_image_fast --prompt "a heron at dawn" --num-images 3 --wait': "the dialogue",
