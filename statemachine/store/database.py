@@ -93,7 +93,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """One read transaction on a stable snapshot. Raises `StoreAway` likewise."""
+    """One read transaction on one snapshot, in which nothing can be written. Raises `StoreAway` likewise."""
     with _telling_away(), engine.connect().execution_options(**_READ[engine.dialect.name]) as connection:
         yield connection
 
