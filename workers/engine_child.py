@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -40,7 +40,23 @@ TOLD_LINES: Final = 3
 """Of these, what goes into the history."""
 
 _CHUNK: Final = 1 << 16
-_SECRET_PREFIXES: Final = ("OURVIDZ_", "SUPABASE_", "UPSTASH_", "AWS_")
+_LOOK_SECONDS: Final = 0.05
+
+KILLED_SECONDS: Final = 3.0
+"""How long a killed process may take to end before those who wait for its answers are told."""
+
+# What a Python process on a device needs. Secrets have names that nobody foresees, so what is not here is not passed.
+_PASSED: Final = frozenset(
+    {
+        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TMP", "TEMP", "VIRTUAL_ENV",
+        "HF_HOME", "HF_HUB_CACHE",
+    }
+)  # fmt: skip
+_PASSED_PREFIXES: Final = (
+    "LC_", "LD_", "DYLD_", "XDG_", "PYTHON", "COVERAGE_", "SSL_", "MALLOC_",
+    "CUDA_", "CUDNN_", "CUBLAS_", "NVIDIA_", "NCCL_", "HIP_", "HSA_", "ROCR_", "TORCH_", "PYTORCH_", "TRITON_",
+    "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "NUMEXPR_",
+)  # fmt: skip
 
 
 class Outstanding:
@@ -68,27 +84,28 @@ class Child:
         self._wake = wake
         self._lock = threading.Lock()
         self._hung: str | None = None
+        self._killed_at = 0.0
         self._kills = oom_kills()
-        requests, self._requests = os.pipe()
-        self._answers, answers = os.pipe()
-        self._log, log_end = os.pipe()
-        start = Start(config=config, parent=os.getpid(), requests=requests, answers=answers)
+        pipes: list[int] = []
         try:
+            for _ in range(3):
+                pipes += os.pipe()
+            requests, self._requests, self._answers, answers, self._log, log_end = pipes
+            start = Start(config=config, parent=os.getpid(), requests=requests, answers=answers)
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "workers.engines.process", start.to_json()],
                 stdin=subprocess.DEVNULL,
                 stdout=log_end,
                 stderr=log_end,
                 pass_fds=(requests, answers),
-                env={name: value for name, value in os.environ.items() if not name.startswith(_SECRET_PREFIXES)},
+                env=environment(os.environ),
             )
-        except OSError:
-            for descriptor in (self._requests, self._answers, self._log):
+        except BaseException:
+            for descriptor in pipes:
                 os.close(descriptor)
             raise
-        finally:
-            for descriptor in (requests, answers, log_end):
-                os.close(descriptor)
+        for descriptor in (requests, answers, log_end):
+            os.close(descriptor)
         self._since = self._last = time.monotonic()
 
     def register(self, request_id: str) -> Outstanding:
@@ -110,7 +127,10 @@ class Child:
                 log.debug("engine process %d no longer listens", self.process.pid)
 
     def watch(self, on_ready: Callable[[], None]) -> None:
-        """Deliver messages until the process is dead and reaped. Kills it when a limit is passed."""
+        """Deliver messages until the process is dead and reaped. Kills it when a limit is passed.
+
+        A killed process that does not end, or whose pipe somebody else holds, is left to itself after a while.
+        """
         buffer = bytearray()
         words = bytearray()
         with selectors.DefaultSelector() as selector:
@@ -118,8 +138,8 @@ class Child:
                 selector.register(descriptor, selectors.EVENT_READ)
             speaking = True
             while speaking:
-                due = self._deadline()
-                for key, _ in selector.select(None if due is None else max(0.0, due[0] - time.monotonic())):
+                ready = selector.select(self._patience())
+                for key, _ in ready:
                     data = os.read(key.fd, _CHUNK)
                     if key.fd == self._log:
                         self._note(words, data)
@@ -128,9 +148,13 @@ class Child:
                     elif key.fd == self._answers:
                         buffer += data
                         speaking = bool(data) and self._deliver(buffer, on_ready)
+                if self._hung is not None:
+                    speaking = speaking and not self._over(quiet=not ready)
+                    continue
                 due = self._deadline()
-                if due is not None and time.monotonic() >= due[0] and self._hung is None:
+                if due is not None and time.monotonic() >= due[0]:
                     self._hung = due[1]
+                    self._killed_at = time.monotonic()
                     self.process.kill()
         self._reap(words)
 
@@ -144,12 +168,24 @@ class Child:
             return "engine stopped", "the worker closed it"
         if code >= 0:
             return "engine crashed", f"exit code {code}{': ' if said else ''}{said}"
-        name = signal.Signals(-code).name
+        name = _signal_name(-code)
         if name == "SIGKILL" and oom_kills() > self._kills:
             return "engine out of memory", "killed by the kernel for memory (SIGKILL)"
         if name in ("SIGKILL", "SIGTERM"):
             return "engine crashed", f"killed by {name}"  # from outside: what it said before is not the reason
         return "engine crashed", f"killed by {name}{': ' if said else ''}{said}"
+
+    def _patience(self) -> float | None:
+        """Seconds until there is something to do though nobody speaks."""
+        if self._hung is not None:
+            return _LOOK_SECONDS
+        due = self._deadline()
+        return None if due is None else max(0.0, due[0] - time.monotonic())
+
+    def _over(self, *, quiet: bool) -> bool:
+        """Nothing more is to be heard from the process, which was killed for its silence."""
+        dead = self.process.poll() is not None
+        return (dead and quiet) or time.monotonic() - self._killed_at > KILLED_SECONDS
 
     def _deadline(self) -> tuple[float, str] | None:
         """When silence becomes a hang, and the words for it; None while nothing is asked of the process."""
@@ -230,7 +266,10 @@ class Child:
         except subprocess.TimeoutExpired:
             self._hung = self._hung or "it closed its pipe and did not end"
             self.process.kill()
-            self.process.wait()
+            try:
+                self.process.wait(KILLED_SECONDS)
+            except subprocess.TimeoutExpired:  # in the kernel, on a device that does not answer: it keeps its lock
+                log.error("engine process %d was killed and does not end", self.process.pid)
         os.set_blocking(self._log, False)
         try:
             while data := os.read(self._log, _CHUNK):
@@ -243,6 +282,18 @@ class Child:
             self._requests = -1
         os.close(self._answers)
         os.close(self._log)
+
+
+def environment(ours: Mapping[str, str]) -> dict[str, str]:
+    """What of our environment an engine process gets: it has no use for anybody's secrets."""
+    return {name: value for name, value in ours.items() if name in _PASSED or name.startswith(_PASSED_PREFIXES)}
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # most real-time signals have no name
 
 
 def oom_kills() -> int:

@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from tests.engines.asking import Studio
+from workers.engine_child import environment
 from workers.engine_process import EngineProcess
-from workers.engines.config import EXIT_DEVICE_TAKEN, EngineConfig
+from workers.engines.config import EXIT_DEVICE_TAKEN, EngineConfig, Start
 from workers.engines.messages import Enhance, Enhanced, FromEngine, Generated, Progress, Started
 from workers.ports import EngineDied
 
@@ -94,6 +95,44 @@ def test_a_hung_engine_is_killed_and_replaced(null: Studio) -> None:
     assert "no sign of life for 1 s while working" in death.value.detail
     assert isinstance(null.ask().messages[-1], Generated)
     assert not psutil.pid_exists(pid)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="a pipe of another process is reached through /proc")
+def test_a_killed_engine_whose_pipe_stays_open_is_given_up(null: Studio) -> None:
+    """A process of its own, or one that the kernel cannot end, may hold the pipe for ever; nobody waits for it."""
+    _, answers = null.begin(steps=1_000_000)
+    until(answers, 1)
+    pid = null.engine.ready().pid
+    start = Start.from_json(psutil.Process(pid).cmdline()[-1])
+    held = os.open(f"/proc/{pid}/fd/{start.answers}", os.O_WRONLY)
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(EngineDied) as death:
+        list(answers)
+    assert (death.value.reason, death.value.started) == ("engine hung", True)
+    assert isinstance(null.ask().messages[-1], Generated)
+    os.close(held)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="numbers of Linux")
+def test_a_death_by_a_signal_without_a_name_is_told(null: Studio) -> None:
+    _, answers = null.begin(steps=1_000_000)
+    until(answers, 1)
+    os.kill(null.engine.ready().pid, signal.SIGRTMIN + 6)
+    with pytest.raises(EngineDied, match=f"killed by signal {signal.SIGRTMIN + 6}"):
+        list(answers)
+    assert isinstance(null.ask().messages[-1], Generated)
+
+
+def test_an_engine_gets_nobodys_secrets() -> None:
+    """Only what is known to be of use is passed on: no list of secrets would ever be complete."""
+    useful = {"PATH": "/bin", "LD_LIBRARY_PATH": "/cuda", "CUDA_VISIBLE_DEVICES": "0", "PYTHONPATH": ".", "LC_ALL": "C"}
+    secret = {
+        "DATABASE_URL": "postgres://u:pw@h/d",
+        "PGPASSWORD": "pw",
+        "HF_TOKEN": "hf",
+        "OURVIDZ_CALLBACK_SECRET": "s",
+    }
+    assert environment(useful | secret) == useful
 
 
 def test_an_idle_engine_is_not_hung(null: Studio, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.engines.asking import Studio
-from workers.engines.faults import failed
+from workers.engines.faults import device_is_lost, failed
 from workers.engines.messages import Progress
 
 
@@ -147,3 +147,23 @@ def test_errors_are_translated_into_the_specification_s_words() -> None:
     assert words(ValueError("height")) == ("permanent", "Invalid parameters: height")
     assert words(RuntimeError("boom")) == ("permanent", "Generation failed: boom")
     assert words(OSError(28, "No space left on device"))[0] == "misconfiguration"
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), True),
+        (type("AcceleratorError", (RuntimeError,), {})("unspecified launch failure"), True),
+        (RuntimeError("CUDA error: out of memory"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("CUDA error: said by somebody else"), False),
+    ],
+)
+def test_a_broken_context_is_known_by_its_words(error: Exception, lost: bool) -> None:
+    assert device_is_lost(error) is lost
+
+
+def test_a_context_without_memory_is_whole() -> None:
+    assert failed("r", RuntimeError("CUDA error: out of memory")).error_class == "device_memory"

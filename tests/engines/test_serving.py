@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines.asking import request
+from workers.engines.config import EXIT_DEVICE_LOST
 from workers.engines.messages import (
     Cancel,
     Failed,
@@ -35,6 +36,8 @@ class Gate:
     ) -> Callable[[], None]:
         if request.prompt == "boom":
             raise RuntimeError("boom")
+        if request.prompt == "lost":
+            raise RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with DSA")
 
         def left() -> None:
             self.encode.wait()
@@ -125,6 +128,16 @@ def test_a_fault_is_the_request_s_own(line: Line, tmp_path: Path) -> None:
     assert (failure.error_class, failure.message) == ("permanent", "Generation failed: boom")
     assert failure.traceback is not None
     line.until(Generated, good.request_id)
+
+
+def test_a_lost_device_ends_the_process(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It would fail every later request; a death is an interruption, and the job goes on in the next process."""
+    line = Line()
+    line.send(request(tmp_path, prompt="lost"))
+    assert line.ended.get(timeout=20) == EXIT_DEVICE_LOST
+    assert capfd.readouterr().err.endswith("the device is lost: CUDA error: an illegal memory access was encountered\n")
+    line.send(Shutdown())
+    line.thread.join()
 
 
 def test_the_end_of_the_pipe_ends_the_process(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ EXIT_DEVICE_TAKEN = 71
 EXIT_MISCONFIGURED = 72
 """The engine cannot run here: a library is missing, a device is not there."""
 
+EXIT_DEVICE_LOST = 73
+"""The device's context is broken; a new process begins with a new one."""
 
 LOADING = "loading"
 """How `Alive.doing` begins while a model is loaded, which may take minutes and has a limit of its own."""

@@ -2,9 +2,14 @@
 
 import errno
 import traceback
+from typing import Final
 
 from workers.engines.messages import Failed
 from workers.errors import StageEnds
+
+_LOST: Final = (
+    "CUDA error", "cuBLAS error", "CUBLAS_STATUS_", "cuDNN error", "CUDNN_STATUS_", "CUDA driver error",
+)  # fmt: skip
 
 
 class Cancelled(Exception):
@@ -15,22 +20,38 @@ class InvalidParameters(ValueError):
     """What was asked cannot be drawn by this model."""
 
 
+def device_is_lost(error: Exception) -> bool:
+    """Whether the process cannot work its device any more and has to end: its successor begins with a new context.
+
+    By reading: an error inside of a kernel spoils the CUDA context, and every later call in the process fails as this
+    one did. torch raises RuntimeError, or its subclass AcceleratorError since 2.8; cuBLAS and cuDNN say their status.
+    What is only out of memory leaves the context whole.
+    """
+    if not isinstance(error, RuntimeError) or _out_of_memory(error):
+        return False
+    return type(error).__name__ == "AcceleratorError" or any(words in str(error) for words in _LOST)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """torch's OutOfMemoryError is known by its name, so that the null engine needs no torch."""
+    kind = type(error).__name__
+    return isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "CUDA error: out of memory" in str(error)
+
+
 def failed(request_id: str, error: Exception) -> Failed:
-    """Translate. torch's OutOfMemoryError is known by its name, so that the null engine needs no torch."""
+    """Translate an error after which the process goes on."""
     kind = type(error).__name__
     match error:
         case Cancelled():
             error_class, message = "cancelled", "Cancelled"
         case StageEnds():
             error_class, message, kind = error.error_class, error.message, error.error_type
-        case MemoryError():
+        case _ if _out_of_memory(error):
             error_class, message = "device_memory", "Insufficient VRAM for generation"
         case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             error_class, message = "misconfiguration", f"The spool cannot be written: {error.strerror}"
         case ValueError():
             error_class, message = "permanent", f"Invalid parameters: {error}"
-        case _ if kind == "OutOfMemoryError":
-            error_class, message = "device_memory", "Insufficient VRAM for generation"
         case _:
             error_class, message = "permanent", f"Generation failed: {str(error) or kind}"
     return Failed(

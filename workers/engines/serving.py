@@ -9,10 +9,12 @@ import os
 import queue
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
-from workers.engines.faults import Cancelled, failed
+from workers.engines.config import EXIT_DEVICE_LOST
+from workers.engines.faults import Cancelled, device_is_lost, failed
 from workers.engines.messages import (
     MAX_MESSAGE,
     Alive,
@@ -137,7 +139,7 @@ class Server:
                 return
             left = self._drawer.draw(request, self.say, lambda: request_id in self._cancelled)
         except Exception as error:  # noqa: BLE001 - whatever a request meets is its own failure; the engine goes on
-            self.say(failed(request_id, error))
+            self._fail(request_id, error)
             self._forget(request_id)
         else:
             self._encoding.put((request_id, left))
@@ -154,9 +156,20 @@ class Server:
             try:
                 left()
             except Exception as error:  # noqa: BLE001 - as in _work
-                self.say(failed(request_id, error))
+                self._fail(request_id, error)
             self._forget(request_id)
             del work, left  # they hold the pixels
+
+    def _fail(self, request_id: str, error: Exception) -> None:
+        """Answer, unless the device is lost: then every later request would fail too, and the process ends."""
+        if not device_is_lost(error):
+            self.say(failed(request_id, error))
+            return
+        sys.stderr.write("".join(traceback.format_exception(error)))
+        said = str(error).partition("\n")[0] or type(error).__name__
+        sys.stderr.write(f"the device is lost: {said}\n")  # the last lines go into the history
+        sys.stderr.flush()
+        self._end(EXIT_DEVICE_LOST)
 
     def _forget(self, request_id: str) -> None:
         self._known.discard(request_id)
