@@ -153,7 +153,8 @@ class Campaign:
         self._kills = kills
         self._null = engine == "null"
         self._hunt_seconds = hunt_seconds
-        self._feeder = Feeder(service, Producer(random, only_sdxl=not self._null), in_flight=in_flight)
+        producer = Producer(Random(random.random()), only_sdxl=not self._null)  # of its own: it draws in another thread
+        self._feeder = Feeder(service, producer, in_flight=in_flight)
 
     def run(self, *, drains: bool = True) -> Story:
         """All of it. Violations are collected, not raised."""
@@ -286,14 +287,15 @@ class Campaign:
         if self._null and not given:
             self.story.violations.append("a drain had to hand back a long job, and did not")
         self._service.start(**slow)
-        self._hurry()
+        if not self._hurry():
+            self.story.violations.append("a hurried stop had to hand back a long job, and did not")
 
-    def _hurry(self) -> None:
-        """A second SIGTERM stops at once, and costs nobody an attempt."""
+    def _hurry(self) -> int:
+        """A second SIGTERM stops at once, and costs nobody an attempt; how many leases were handed back."""
         self._busy()
-        if not self._stop("in a job, SIGTERM twice", again=True, at_most=HURRIED_SECONDS):
-            self.story.violations.append("a hurried stop had to hand back what was in work, and did not")
+        given = self._stop("in a job, SIGTERM twice", again=True, at_most=HURRIED_SECONDS)
         self._service.start()
+        return given
 
     def _busy(self) -> None:
         """Wait until the device is at work."""
@@ -317,9 +319,6 @@ class Campaign:
         service, begun = self._service, time.monotonic()
         position = self._look()[0]
         everything = service.all()
-        with service.store.read() as connection:
-            pids = [one.pid for one in everything]
-            stopped = list(connection.scalars(select(workers.c.worker_id).where(workers.c.pid.in_(pids))))
         service.signal()
         if again:
             time.sleep(0.5)
@@ -337,6 +336,8 @@ class Campaign:
         if left := [one for one in everything if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]:
             complaints.append(f"{what}: {len(left)} processes outlive up: {[one.cmdline()[2:4] for one in left]}")
         with service.store.read() as connection:
+            pids = [one.pid for one in everything]  # afterwards: one that was just starting has written its row by now
+            stopped = list(connection.scalars(select(workers.c.worker_id).where(workers.c.pid.in_(pids))))
             held = connection.scalar(
                 select(func.count()).where(jobs.c.finished_at.is_(None), jobs.c.worker_id.in_(stopped))
             )

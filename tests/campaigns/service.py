@@ -219,7 +219,7 @@ def served(
         more["OURVIDZ_SDXL_MODEL"] = str(model)
     try:
         usual = 0.6 if engine == "null" else 1.2
-        receiver = SlowReceiver(random, slowest=usual if slowest is None else slowest)
+        receiver = SlowReceiver(Random(random.random()), slowest=usual if slowest is None else slowest)
         with receiver:
             more["OURVIDZ_CALLBACK_URL"] = receiver.url
             service = Service(folder, database_url, valkey.start(), more)
