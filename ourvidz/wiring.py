@@ -9,6 +9,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from ourvidz._version import __version__
 from ourvidz.processes.lifelines import Stop
@@ -98,13 +99,25 @@ def engine(settings: Settings, device: str) -> EngineProcess:
 
 
 def receiver(settings: Settings) -> HttpReceiver:
-    """Who is told. Without a configured address the stages never ask it."""
+    """Who is told. Without a configured address the stages never ask it.
+
+    The service key opens a whole Supabase project: where that has an address, no other host is given the key.
+    """
     key, secret = settings.supabase_service_key, settings.callback_secret
+    if settings.supabase_url is not None and _origin(settings.supabase_url) != _origin(
+        settings.callback_url or _NOBODY
+    ):
+        key = None
     return HttpReceiver(
         settings.callback_url or _NOBODY,
         bearer=None if key is None else key.get_secret_value(),
         secret=None if secret is None else secret.get_secret_value(),
     )
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def worker(settings: Settings, store: EventStore, own_engine: EngineProcess, device: str, stop: Stop) -> Worker:

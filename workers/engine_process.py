@@ -111,7 +111,10 @@ class EngineProcess:
                     stop()
                     keeper.join(2.0)
         if keeper is not None:
-            keeper.join()
+            keeper.join(5.0)
+            if keeper.is_alive():
+                log.warning("the engine process cannot be reaped: it is left to the kernel")
+                return
         with self._changed:
             while self._pipes:
                 os.close(self._pipes.pop())
