@@ -59,11 +59,6 @@ class Lane:
         """Give the lane a job that this worker holds."""
         self._waiting.put(job)
 
-    @property
-    def waiting(self) -> int:
-        """How many jobs wait for a slot."""
-        return self._waiting.qsize()
-
     def take(self, timeout: float) -> Job | None:
         """The next job, or None when none came within `timeout` seconds (0: do not wait)."""
         try:
@@ -101,11 +96,11 @@ class Lane:
             return
         except IllegalEvent as error:
             # A bug of ours that even "it failed" cannot be written about. The lease runs out, the supervisor counts.
-            bound.error("history refused", reason=str(error), traceback=traceback.format_exc())
+            bound.error("history refused", reason=str(error), frames=_frames(error))
             self._let_go(tools.job)
             return
-        except Exception:  # noqa: BLE001  # even writing that it failed has failed: the thread lives, the lease runs out
-            bound.exception("attempt lost")
+        except Exception as error:  # noqa: BLE001  # even writing that it failed has failed: the lease runs out
+            bound.error("attempt lost", error=type(error).__name__, frames=_frames(error))
             self._let_go(tools.job)
             return
         after = tools.job
@@ -142,8 +137,8 @@ class Lane:
         except (FencedOut, StoreAway):
             raise
         except Exception as error:  # noqa: BLE001  # a bug of ours must not lose the job
-            bound.error("unexpected", error=repr(error), traceback=traceback.format_exc())
             kind = type(error).__name__  # and no more of it: its text may hold what is personal
+            bound.error("unexpected", error=kind, frames=_frames(error))
             wrong = TryAgain(f"Generation failed: unexpected {kind}", error_type=kind, budget=3)
             self._record_trouble(wrong, tools, bound)
         return False
@@ -198,3 +193,8 @@ class Lane:
         self.paused_until = now + timedelta(seconds=PAUSE_SECONDS)
         self.pause_reason = reason
         bound.error("lane paused: somebody has to mend the set-up", reason=reason, seconds=PAUSE_SECONDS)
+
+
+def _frames(error: BaseException) -> str:
+    """Where it was raised, without its text."""
+    return "".join(traceback.format_tb(error.__traceback__))
