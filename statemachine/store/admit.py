@@ -8,7 +8,6 @@ from typing import Final
 
 from msgspec.structs import replace
 from sqlalchemy import Connection, Integer, Text, bindparam, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
 from statemachine.admission import Admission, DeadLetter, NewJob, Verdict
@@ -17,7 +16,7 @@ from statemachine.job import Job
 from statemachine.states import State
 from statemachine.store.append import write_events
 from statemachine.store.codec import canonical, seal_all
-from statemachine.store.projections import job_row, upsert, write_details
+from statemachine.store.projections import inserting, job_row, upsert, write_details
 from statemachine.store.schema import dead_letters, job_payloads, jobs
 
 
@@ -46,13 +45,15 @@ def _welcome(connection: Connection, new: NewJob, *, at: datetime) -> Admission:
 
 def _insert_if_new(connection: Connection, job: Job) -> bool:
     """INSERT … ON CONFLICT DO NOTHING: of two arrivals with one id, one is told that it is new."""
-    return connection.scalar(_inserting(connection.dialect.name), job_row(job)) is not None
+    return connection.scalar(_if_new(connection.dialect.name), job_row(job)) is not None
 
 
 @cache
-def _inserting(dialect: str) -> ReturningInsert[str]:
-    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    return insert(jobs).on_conflict_do_nothing(index_elements=["id"]).returning(jobs.c.id)
+def _if_new(dialect: str) -> ReturningInsert[str]:
+    statement: ReturningInsert[str] = (
+        inserting(dialect, jobs).on_conflict_do_nothing(index_elements=["id"]).returning(jobs.c.id)
+    )
+    return statement
 
 
 def _known(connection: Connection, new: NewJob, queued: JobQueued, *, at: datetime) -> Admission:
