@@ -17,16 +17,17 @@ from workers.models import inspect_model, make_tiny, render_size
 def test_a_tiny_model_is_described(tiny: Path, tmp_path: Path) -> None:
     """Its digest is computed when asked for, remembered in the cache, and is the one its manifest names."""
     cache = tmp_path / "digests.json"
-    for path in (tiny / "tiny-sdxl", tiny / "tiny-sdxl.safetensors"):
-        lazy = inspect_model("m", "sdxl", path, cache=cache)
+    for name, family in (("tiny-sdxl", "sdxl"), ("tiny-sdxl.safetensors", "sdxl"), ("tiny-wan", "wan")):
+        path = tiny / name
+        lazy = inspect_model("m", family, path, cache=cache)
         assert (lazy.exists, lazy.render_scale, lazy.digest, lazy.problem) == (True, Fraction(1, 8), None, None)
-        assert lazy.bytes > 10_000_000
-        full = inspect_model("m", "sdxl", path, cache=cache, compute_digest=True)
+        assert lazy.bytes > 1_000_000
+        full = inspect_model("m", family, path, cache=cache, compute_digest=True)
         assert full.problem is None
         assert full.digest is not None
-        assert inspect_model("m", "sdxl", path, cache=cache).digest == full.digest
+        assert inspect_model("m", family, path, cache=cache).digest == full.digest
     cache.write_text("{ broken")
-    assert inspect_model("m", "sdxl", path, cache=cache, compute_digest=True).digest == full.digest
+    assert inspect_model("m", family, path, cache=cache, compute_digest=True).digest == full.digest
 
 
 def test_weights_that_are_not_those_of_the_manifest_are_noticed(tiny: Path, tmp_path: Path) -> None:
@@ -82,7 +83,9 @@ def test_tiny_models_are_built_once_and_mended(tiny: Path, tmp_path: Path) -> No
     manifest = root / "tiny-sdxl" / "ourvidz-model.json"
     manifest.write_text(manifest.read_text().replace('"version": "', '"version": "old '))
     (root / "tiny-sdxl.safetensors").unlink()
+    marks = {path: mark for path, mark in marks.items() if path.is_relative_to(root / "tiny-wan")}
     make_tiny(root)
+    assert {path: path.stat().st_mtime_ns for path in (root / "tiny-wan").rglob("*.safetensors")} == marks
     digests = [
         inspect_model("m", "sdxl", folder / "tiny-sdxl.safetensors", compute_digest=True) for folder in (root, tiny)
     ]

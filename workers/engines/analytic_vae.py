@@ -27,7 +27,7 @@ def blur_kernel() -> Any:
     return torch.outer(row, row) / 16
 
 
-def _box_kernel() -> Any:
+def box_kernel() -> Any:
     """3x3 with the mean of the 2x2 pixels that a stride of two covers."""
     kernel = torch.zeros(3, 3)
     kernel[:2, :2] = 0.25
@@ -65,7 +65,7 @@ def set_sdxl_vae(vae: Any, *, gain: float) -> None:
                 elif kind == "Attention":
                     clear(module.to_out[0])
                 elif kind == "Downsample2D":
-                    _pass_colours(module, _box_kernel())
+                    _pass_colours(module, box_kernel())
                 elif kind == "Upsample2D":
                     _pass_colours(module, blur_kernel())
             clear(part.conv_in)

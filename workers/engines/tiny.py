@@ -3,6 +3,7 @@
 ROOT/tiny-sdxl/                  a diffusers folder
 ROOT/tiny-sdxl.safetensors       the same weights as one file, under the original code's names
 ROOT/tiny-sdxl.config/           its config folder, no weights
+ROOT/tiny-wan/                   a diffusers folder
 """
 
 import contextlib
@@ -11,35 +12,47 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from workers.models import read_manifest
+from workers.presets import SDXL, WAN
 from workers.weights import MANIFEST, DigestCache, digest_of
 
 VERSION: Final = "1"
 """Of the recipe. Another one in a manifest means: build again."""
 
-_FAMILY: Final = "sdxl"
 _FOLDER: Final = "tiny-sdxl"
 _FILE: Final = "tiny-sdxl.safetensors"
 _CONFIG: Final = "tiny-sdxl.config"
+_WAN: Final = "tiny-wan"
 
 
 def make_tiny(root: Path) -> list[Path]:
-    """Return the tiny SDXL model's diffusers folder and its single file, built if missing or of another version.
+    """Return tiny SDXL's diffusers folder and single file, and tiny WAN's folder.
 
+    What is missing or of another version is built; the rest stays as it is.
     Everything is built under a temporary name and renamed, so a crash leaves nothing half-done under a real one.
     """
-    folder, file, config = root / _FOLDER, root / _FILE, root / _CONFIG
+    folder, file, config, wan = root / _FOLDER, root / _FILE, root / _CONFIG, root / _WAN
     if not (_current(folder) and _current(config) and file.is_file()):
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=root) as name:
-            temporary = Path(name)
-            _build(temporary)
-            for place in (file, config, folder):
-                _replace(temporary / place.name, place)
-    return [folder, file]
+        _build(_build_sdxl, (file, config, folder))
+    if not _current(wan):
+        _build(_build_wan, (wan,))
+    return [folder, file, wan]
+
+
+def _build(build: Callable[[Path], None], places: Sequence[Path]) -> None:
+    """Let `build` make them all in another folder, and put each in its place."""
+    root = places[0].parent
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=root) as name:
+        build(Path(name))
+        for weights in Path(name).rglob("*.safetensors"):
+            weights.chmod(0o644)  # safetensors makes them 0600
+        for place in places:
+            _replace(Path(name) / place.name, place)
 
 
 def _current(folder: Path) -> bool:
@@ -56,31 +69,43 @@ def _replace(new: Path, old: Path) -> None:
     new.rename(old)
 
 
-def _build(root: Path) -> None:
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    import torch
+def _build_sdxl(root: Path) -> None:
+    _prepare()
     from safetensors.torch import save_file
 
     from workers.engines.original_layout import single_file_weights
     from workers.engines.tiny_sdxl import build
 
-    torch.set_num_threads(1)  # threads that spin for each other take longer over such small weights than one
     pipeline = build()
     folder, file, config = root / _FOLDER, root / _FILE, root / _CONFIG
     pipeline.save_pretrained(str(folder), safe_serialization=True)
     save_file(single_file_weights(pipeline), str(file), metadata={"format": "pt"})
     shutil.copytree(folder, config, ignore=shutil.ignore_patterns("*.safetensors"))
-    for weights in root.rglob("*.safetensors"):
-        weights.chmod(0o644)  # safetensors makes them 0600
     cache = DigestCache(None)
-    _describe(folder, digest_of(folder, cache))
-    _describe(config, digest_of(file, cache))
+    _describe(folder, _FOLDER, SDXL, digest_of(folder, cache))
+    _describe(config, _FOLDER, SDXL, digest_of(file, cache))
 
 
-def _describe(folder: Path, digest: str) -> None:
+def _build_wan(root: Path) -> None:
+    _prepare()
+    from workers.engines.tiny_wan import build
+
+    folder = root / _WAN
+    build().save_pretrained(str(folder), safe_serialization=True)
+    _describe(folder, _WAN, WAN, digest_of(folder, DigestCache(None)))
+
+
+def _prepare() -> None:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import torch
+
+    torch.set_num_threads(1)  # threads that spin for each other take longer over such small weights than one
+
+
+def _describe(folder: Path, name: str, family: str, digest: str) -> None:
     manifest: dict[str, Any] = {
-        "name": _FOLDER,
-        "family": _FAMILY,
+        "name": name,
+        "family": family,
         "version": VERSION,
         "render_scale": "1/8",
         "digest": digest,
