@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 from statemachine.errors import FencedOut
 from statemachine.events import Event
 from statemachine.job import Job
+from workers.policy import Policy, refusal
 from workers.ports import Bucket, Clock, Engine, Receiver
 from workers.spool import Spool
 
@@ -61,6 +62,7 @@ class Tools:
     engine: Engine
     settings: StageSettings
     draw: Callable[[], float]
+    policy: Policy = refusal
     _content: dict[str, Any] | None = field(default=None)
 
     def record(self, *events: Event, personal: dict[str, Any] | None = None) -> Job:

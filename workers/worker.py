@@ -19,6 +19,7 @@ from statemachine.store.claims import Claimant
 from statemachine.store.writer import Writer
 from workers.held import Held
 from workers.lane import Handler, Lane
+from workers.policy import Policy, refusal
 from workers.ports import Bucket, Clock, Engine, Receiver
 from workers.recorder import StoreRecorder
 from workers.spool import Spool
@@ -73,7 +74,9 @@ class Worker:
         pause: Callable[[int], None],
         draw: Callable[[], float] = _dice.random,
         engine_up: Callable[[], bool] = lambda: True,
+        policy: Policy = refusal,
     ) -> None:
+        self._policy = policy
         self.identity = identity
         self._engine_up = engine_up
         self.store = store
@@ -248,6 +251,7 @@ class Worker:
             engine=self.ports.engine,
             settings=self.settings,
             draw=self._draw,
+            policy=self._policy,
         )
 
     def _hand_on(self, job: Job) -> None:

@@ -4,6 +4,7 @@ from statemachine import decisions
 from statemachine.events import EnhancementSkipped, Event, PromptEnhanced
 from statemachine.job import Job
 from workers.engines.messages import Enhance, Enhanced, Failed, FromEngine
+from workers.policy import enforce
 from workers.spool import sha256
 from workers.stages.on_device import follow, request_id, request_of
 from workers.tools import Tools
@@ -16,6 +17,7 @@ def run(job: Job, tools: Tools) -> list[Event]:
     as personal content beside its event; then there is nothing left to return.
     """
     request = request_of(job, tools)
+    enforce(tools.policy, request.prompt)
     if not tools.engine.ready().can_enhance:
         return [*decisions.start(job, device=job.device), EnhancementSkipped(reason="no enhancer model is configured")]
     order = Enhance(request_id=request_id(job), job_id=job.id, prompt=request.prompt, seed=request.seed)

@@ -9,6 +9,7 @@ from workers.callback import callback_id
 from workers.engines.messages import AssetWritten, CheckpointWritten, Failed, FromEngine, Generate, Generated
 from workers.enhancement import enhanced_prompt
 from workers.errors import GiveUp, Misconfigured, StageEnds, TryAgain
+from workers.policy import enforce
 from workers.request import Request
 from workers.stages.callback import tell
 from workers.stages.on_device import follow, request_id, request_of
@@ -26,6 +27,7 @@ def run(job: Job, tools: Tools) -> list[Event]:
     knows the model's digest and render scale, which belong into the history.
     """
     request = request_of(job, tools)
+    enforce(tools.policy, request.prompt, enhanced_prompt(job, tools.content))
     _tell_processing(tools)
     if tools.job.cancel_by is not None:
         return decisions.cancelled(tools.job)
