@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from workers.errors import Misconfigured
+from workers.presets import SDXL, WAN
 from workers.weights import MANIFEST, DigestCache, digest_of, digested_files, header, size_of, weight_files
 
 SDXL_PARTS: Final = {
@@ -17,6 +18,9 @@ SDXL_PARTS: Final = {
     "conditioner.embedders.0.": "first text encoder",
     "conditioner.embedders.1.": "second text encoder",
 }
+PIPELINES: Final = {SDXL: "StableDiffusionXLPipeline", WAN: "WanPipeline"}
+"""Family → diffusers' class that draws with it."""
+
 _PICKLED: Final = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 
 DIGESTS: Final = "model-digests.json"
@@ -128,7 +132,7 @@ def _problem(family: str, path: Path) -> str | None:
     if not path.exists():
         return f"{path} does not exist"
     try:
-        return _folder_problem(path) if path.is_dir() else _file_problem(family, path)
+        return _folder_problem(family, path) if path.is_dir() else _file_problem(family, path)
     except ValueError as error:
         return str(error)
     except OSError as error:
@@ -147,21 +151,27 @@ def _file_problem(family: str, path: Path) -> str | None:
     return f"{path} is no whole SDXL checkpoint: it has no {', no '.join(missing)}" if missing else None
 
 
-def _folder_problem(path: Path) -> str | None:
+def _folder_problem(family: str, path: Path) -> str | None:
     weights = weight_files(path)
     pickled = sorted(file.name for file in path.rglob("*") if file.suffix in _PICKLED)
-    indexed = any((path / name).is_file() for name in ("model_index.json", "config.json"))
-    if pickled and not (indexed and weights):
+    index = path / "model_index.json"
+    if pickled and not (index.is_file() and weights):
         return (
             f"{path} is in the original or a pickled format ({pickled[0]}), and only safetensors is loaded: "
             "get the diffusers version of the model, or convert it with save_pretrained(safe_serialization=True)"
         )
-    if not indexed:
+    if not index.is_file():
         return f"{path} is no diffusers folder: it has no model_index.json"
     if not weights:
         return f"{path} has no .safetensors file"
     for file in weights:
         header(file)
+    try:
+        held = json.loads(index.read_bytes()).get("_class_name")
+    except (ValueError, AttributeError):
+        return f"{index} is no table in JSON"
+    if held not in (None, PIPELINES[family]):
+        return f"{path} holds a {held}, and a model of the family {family!r} is a {PIPELINES[family]}"
     return None
 
 

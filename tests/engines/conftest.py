@@ -23,6 +23,7 @@ def shared_engine(tiny: Path, broken: Path, tmp_path_factory: pytest.TempPathFac
     models = {"lustify_sdxl": tiny / "tiny-sdxl", "single_file": tiny / "tiny-sdxl.safetensors"}
     for name in ("missing", "html", "truncated", "no_second_encoder", "wrong_shape", "no_unet_key", "pickled"):
         models[name] = broken / f"{name}.safetensors"
+    models["wan_2_1_1_3b"] = tiny / "tiny-wan"
     models["folder_without_key"] = broken / "folder_without_key"
     engine = EngineProcess(
         EngineConfig(

@@ -111,7 +111,7 @@ def test_a_file_without_a_config_folder_says_what_to_do(tmp_path: Path) -> None:
         ({"steps": 0}, "Invalid parameters: steps must be at least 1, got 0"),
         ({"seed": -1}, "Invalid parameters: seed must be in 0..2**63-1, got -1"),
         ({"model": "dreams"}, "Invalid parameters: model 'dreams' is not configured; known: "),
-        ({"job_type": "video_fast"}, "Invalid parameters: job type 'video_fast' is not drawn by SDXL"),
+        ({"job_type": "video"}, "Invalid parameters: job type 'video' is unknown; known: sdxl_image_fast, "),
     ],
 )
 def test_impossible_parameters_fail_for_good(studio: Studio, change: dict[str, Any], sentence: str) -> None:

@@ -43,7 +43,10 @@ def test_weights_that_are_not_those_of_the_manifest_are_noticed(tiny: Path, tmp_
     ("files", "sentence"),
     [
         ([], "has no model_index.json"),
-        (["Wan2.1_VAE.pth", "models_t5.pth", "diffusion_pytorch_model.safetensors"], "get the diffusers version"),
+        (
+            ["config.json", "Wan2.1_VAE.pth", "models_t5.pth", "diffusion_pytorch_model.safetensors"],
+            "get the diffusers version",
+        ),
         (["model_index.json", "unet/diffusion_pytorch_model.bin"], "only safetensors is loaded"),
         (["model_index.json"], "has no .safetensors file"),
     ],
@@ -57,6 +60,20 @@ def test_a_folder_of_another_form_says_what_to_do(tmp_path: Path, files: list[st
     problem = inspect_model("m", "wan", folder).problem
     assert problem is not None
     assert sentence in problem
+
+
+def test_a_model_of_another_kind_is_noticed(tiny: Path, tmp_path: Path) -> None:
+    """By its manifest, or by what its index says where it has none."""
+    shutil.copytree(tiny / "tiny-wan", tmp_path / "m")
+    assert inspect_model("m", "wan", tmp_path / "m").problem is None
+    (tmp_path / "m" / "ourvidz-model.json").unlink()
+    problem = inspect_model("m", "sdxl", tmp_path / "m").problem
+    assert problem is not None
+    assert "holds a WanPipeline, and a model of the family 'sdxl' is a StableDiffusionXLPipeline" in problem
+    (tmp_path / "m" / "model_index.json").write_text("[]")
+    problem = inspect_model("m", "wan", tmp_path / "m").problem
+    assert problem is not None
+    assert problem.endswith("model_index.json is no table in JSON")
 
 
 def test_a_pickled_file_is_never_loaded(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from workers.errors import Misconfigured
 
 _GIB: Final = 1024**3
-_LIBRARIES: Final = ("torch", "diffusers", "transformers", "safetensors", "numpy", "pillow", "ourvidz")
+_LIBRARIES: Final = ("torch", "diffusers", "transformers", "safetensors", "numpy", "pillow", "av", "ftfy", "ourvidz")
 
 
 def prepare(device: str, threads: int | None) -> None:

@@ -1,10 +1,14 @@
-"""Loading an SDXL pipeline, and saying in one sentence why it could not be loaded."""
+"""Loading a pipeline, and saying in one sentence why it could not be loaded."""
 
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diffusers import StableDiffusionXLPipeline
+import ftfy  # noqa: F401 - diffusers cleans WAN's prompts with it, and without it says no more than NameError
+import torch
+from diffusers import StableDiffusionXLPipeline, WanPipeline
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from diffusers.utils.logging import disable_progress_bar
 
@@ -20,9 +24,40 @@ def load_sdxl(path: Path, *, dtype: Any, device: str) -> Any:
     Never asks the hub and never unpickles. Raises Misconfigured with one sentence for whatever is wrong with the
     files, and lets a lack of device memory through.
     """
+    with _sentences(path):
+        pipeline = _from_folder(path, dtype) if path.is_dir() else _from_file(path, dtype)
+    if path.is_dir():
+        _check_whole(path, pipeline, ("unet", "vae", "text_encoder", "text_encoder_2"))
+    pipeline.set_progress_bar_config(disable=True)  # one of its own: the pipeline's steps
+    pipeline.to(device)
+    if device.startswith("cuda"):
+        pipeline.vae.enable_slicing()  # six 1024-pixel images decoded at once want more than 40 GB
+    return pipeline
+
+
+def load_wan(path: Path, *, dtype: Any, device: str) -> Any:
+    """A `WanPipeline` on the device, from a diffusers folder; otherwise as `load_sdxl`.
+
+    In half precision it is bfloat16, in which WAN was trained: its text encoder leaves the range of float16. The VAE
+    stays in float32.
+    """
+    half = torch.bfloat16 if dtype == torch.float16 else dtype
+    with _sentences(path):
+        pipeline = WanPipeline.from_pretrained(
+            str(path), torch_dtype={"default": half, "vae": torch.float32}, use_safetensors=True, local_files_only=True
+        )
+    _check_whole(path, pipeline, ("transformer", "vae", "text_encoder"))
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(device)
+    return pipeline
+
+
+@contextmanager
+def _sentences(path: Path) -> Iterator[None]:
+    """Whatever loading raises, as Misconfigured with one sentence."""
     disable_progress_bar()
     try:
-        pipeline = _from_folder(path, dtype) if path.is_dir() else _from_file(path, dtype)
+        yield
     except SingleFileComponentError as error:
         first = str(error).strip().splitlines()[0]
         raise Misconfigured(f"{path} lacks a part: {first}", error_type="ModelIncomplete") from error
@@ -40,13 +75,6 @@ def load_sdxl(path: Path, *, dtype: Any, device: str) -> Any:
         if type(error).__name__ == "OutOfMemoryError":
             raise
         raise Misconfigured(f"{path} cannot be loaded: {_first_line(error)}", error_type="ModelUnreadable") from error
-    if path.is_dir():
-        _check_whole(path, pipeline)
-    pipeline.set_progress_bar_config(disable=True)  # one of its own: the pipeline's steps
-    pipeline.to(device)
-    if device.startswith("cuda"):
-        pipeline.vae.enable_slicing()  # six 1024-pixel images decoded at once want more than 40 GB
-    return pipeline
 
 
 def _from_folder(path: Path, dtype: Any) -> Any:
@@ -67,16 +95,19 @@ def _from_file(path: Path, dtype: Any) -> Any:
             shutil.rmtree(config)
 
 
-def _check_whole(path: Path, pipeline: Any) -> None:
+def _check_whole(path: Path, pipeline: Any, parts: Sequence[str]) -> None:
     """Raise Misconfigured when a folder's files lack a tensor of a network.
 
-    The libraries would fill it with random numbers and say so in a log line only.
+    The libraries would fill it with random numbers and say so in a log line only. A tensor that goes by two names is
+    stored under one of them.
     """
-    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+    for part in parts:
         stored = {_plain(name) for file in weight_files(path / part) for name in header(file)}
         if any(".query." in name for name in stored):
             continue  # a VAE from before 2023, whose attention had other names; the library renames them
-        missing = sorted({_plain(name) for name in getattr(pipeline, part).state_dict()} - stored)
+        held = {_plain(name): tensor.data_ptr() for name, tensor in getattr(pipeline, part).state_dict().items()}
+        there = {place for name, place in held.items() if name in stored}
+        missing = sorted(name for name, place in held.items() if name not in stored and place not in there)
         if missing:
             raise Misconfigured(f"{path} lacks {len(missing)} weights of its {part}, first {missing[0]}")
 

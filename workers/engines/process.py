@@ -133,18 +133,18 @@ def _null(start: Start) -> tuple[Server, Ready]:
 
 
 def _diffusers(start: Start) -> tuple[Server, Ready]:
-    from workers.engines.sdxl import SdxlEngine  # imports torch, six seconds
+    from workers.engines.engine import DiffusersEngine  # imports torch, six seconds
 
-    engine = SdxlEngine(start.config)
+    engine = DiffusersEngine(start.config)
     ready = Ready(
         pid=os.getpid(),
-        engine=engine.name,
-        device=engine.device,
-        device_name=engine.device_name,
-        threads=engine.threads,
-        versions=engine.versions,
+        engine=engine.host.engine,
+        device=engine.host.device,
+        device_name=engine.host.device_name,
+        threads=engine.host.threads,
+        versions=engine.host.versions,
         models={name: str(path) for name, path in start.config.models.items()},
-        families=list(engine.families),
+        families=engine.families,
         can_enhance=engine.can_enhance,
     )
     return Server(engine, None, start.requests, start.answers, os._exit), ready

@@ -1,0 +1,130 @@
+"""What drawing a picture and drawing a video have in common: the host, the model, and one run of a pipeline."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from workers.engines import device
+from workers.engines.faults import Cancelled, InvalidParameters
+from workers.engines.messages import Alive, Generate, Generated, Message, Progress
+from workers.models import ModelSpec
+
+Say = Callable[[Message], None]
+
+SEEDS: Final = 2**63
+"""Image i of a batch is drawn with (seed + i) modulo this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What everything here is drawn on and with."""
+
+    engine: str
+    device: str
+    device_name: str
+    threads: int
+    versions: dict[str, str]
+    embed_prompt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A model that is on the device."""
+
+    spec: ModelSpec
+    pipeline: Any
+
+    @property
+    def digest(self) -> str:
+        """Of its files as they were when it was loaded."""
+        return self.spec.digest or ""
+
+
+class Drawing(Protocol):
+    """One request on its way through a pipeline."""
+
+    def denoise(self, cancelled: Callable[[], bool]) -> None:
+        """Run the pipeline on this thread; afterwards the pixels are in host memory. Raises Cancelled."""
+
+    def finish(self) -> None:
+        """Encode and write what is not done yet, and say so, and Generated last. Needs no device."""
+
+
+@dataclass
+class Run:
+    """A run of a pipeline: tells each step, stops between two of them, and measures. Of no run all is zero."""
+
+    host: Host
+    request: Generate
+    say: Say
+    seconds: float = 0.0
+    memory: dict[str, float] = field(default_factory=dict)
+
+    def of(self, pipeline: Any, arguments: Mapping[str, Any], cancelled: Callable[[], bool]) -> Any:
+        """Call the pipeline and return its output. Raises Cancelled after the step during which that was asked."""
+        device.start_measuring(self.host.device)
+        started = last = time.monotonic()
+
+        def after_step(_: Any, index: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            nonlocal last
+            device.wait_for(self.host.device)
+            now = time.monotonic()
+            of = pipeline.num_timesteps
+            self.say(Progress(request_id=self.request.request_id, step=index + 1, of=of, seconds=now - last))
+            last = now
+            if cancelled():
+                raise Cancelled
+            if index + 1 == of:
+                self.say(Alive(request_id=self.request.request_id, doing="decoding"))
+            return tensors
+
+        output = pipeline(
+            **arguments,
+            output_type="np",
+            callback_on_step_end=after_step,
+            callback_on_step_end_tensor_inputs=["latents"],
+        )
+        self.seconds = time.monotonic() - started
+        self.memory = device.memory(self.host.device)
+        return output
+
+    def generated(self, resident: Resident) -> Generated:
+        """The last word of the request."""
+        return Generated(
+            request_id=self.request.request_id,
+            device_seconds=self.seconds,
+            engine=self.host.engine,
+            model_digest=resident.digest,
+            memory=self.memory or device.memory(self.host.device),
+            versions=self.host.versions,
+            threads=self.host.threads,
+            batches=[self.request.num_images],
+            render_scale=str(resident.spec.render_scale),
+        )
+
+
+def described(host: Host, resident: Resident, words: Mapping[str, str], how: Mapping[str, str]) -> dict[str, str]:
+    """What a file tells of its making: no host, no user, and none of the user's words where a setting says so.
+
+    `words` are the user's; `how` is what its family adds.
+    """
+    return {
+        "Software": f"ourvidz {host.versions['ourvidz']}",
+        **words,
+        **how,
+        "model": resident.spec.name,
+        "model_digest": resident.digest,
+        "versions": " ".join(f"{name}={version}" for name, version in sorted(host.versions.items())),
+    }
+
+
+def judge(request: Generate) -> None:
+    """Refuse what no model could draw, before one is loaded for it. Raises InvalidParameters."""
+    for name in ("width", "height", "steps", "num_images", "frames"):
+        if getattr(request, name) < 1:
+            raise InvalidParameters(f"{name} must be at least 1, got {getattr(request, name)}")
+    if not 0 <= request.seed < SEEDS:
+        raise InvalidParameters(f"seed must be in 0..2**63-1, got {request.seed}")
+    if not set(request.done) <= set(range(request.num_images)):
+        raise InvalidParameters(f"done names images {request.done} of a batch of {request.num_images}")
