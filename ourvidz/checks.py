@@ -16,6 +16,7 @@ from ourvidz.packages import foreign_packages
 from ourvidz.settings import Settings
 from ourvidz.wording import clause, size
 from statemachine.errors import SchemaMismatch, StoreAway
+from workers.presets import SDXL, WAN
 
 NETWORK_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "afs"})
 LOW_BYTES: Final = 1_000_000_000
@@ -40,7 +41,8 @@ def check_all(settings: Settings) -> list[Finding]:
         _redis,
         lambda s: _folder("spool_dir", s.spool_dir),
         lambda s: _folder("storage_url", s.storage_dir),
-        _model,
+        lambda s: _model(s, "sdxl_model", SDXL, s.sdxl_model),
+        lambda s: _model(s, "wan_model", WAN, s.wan_model),
         _device,
         _callback,
     )
@@ -116,19 +118,20 @@ def _folder(name: str, folder: Path) -> Finding:
     return Finding(name, level, f"{folder} can be written to, {size(free)} free")
 
 
-def _model(settings: Settings) -> Finding:
+def _model(settings: Settings, name: str, family: str, place: Path | None) -> Finding:
     if settings.engine == "null":
-        return Finding("sdxl_model", "ok", "not needed: the null engine draws test pictures")
-    if settings.sdxl_model is None:
-        said = "not set: no worker takes SDXL jobs; `ourvidz models make-tiny` builds one to try with"
-        return Finding("sdxl_model", "warning", said)
+        return Finding(name, "ok", "not needed: the null engine draws test pictures")
+    if place is None:
+        said = f"not set: no worker takes {family.upper()} jobs"
+        if settings.sdxl_model is None and settings.wan_model is None:
+            return Finding(name, "warning", f"{said}; `ourvidz models make-tiny` builds one to try with")
+        return Finding(name, "ok", said)
     from workers.models import inspect_model
-    from workers.presets import SDXL
 
-    spec = inspect_model(SDXL, SDXL, settings.sdxl_model)
+    spec = inspect_model(family, family, place)
     if spec.problem is not None:
-        return Finding("sdxl_model", "wrong", spec.problem)
-    return Finding("sdxl_model", "ok", f"{spec.path} ({size(spec.bytes)}) looks right")
+        return Finding(name, "wrong", spec.problem)
+    return Finding(name, "ok", f"{spec.path} ({size(spec.bytes)}) looks right")
 
 
 def _device(settings: Settings) -> Finding:

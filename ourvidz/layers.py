@@ -34,6 +34,7 @@ NAMES: Final = (
     "callback_secret",
     "spool_dir",
     "sdxl_model",
+    "wan_model",
     "device",
     "dtype",
     "engine",
@@ -57,7 +58,7 @@ WITH_PASSWORD: Final = frozenset({"database_url", "redis_url"})
 FROM_FILES: Final = SECRETS | WITH_PASSWORD
 """What `<VARIABLE>_FILE=path` can give as well."""
 
-PATHS: Final = frozenset({"data_dir", "spool_dir", "sdxl_model"})
+PATHS: Final = frozenset({"data_dir", "spool_dir", "sdxl_model", "wan_model"})
 """In the file these are relative to the file's own folder."""
 
 

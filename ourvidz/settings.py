@@ -99,6 +99,7 @@ class Settings(BaseSettings):
         Path(), "Files of jobs in work. Must be a disk of this host.", "a folder", validate_default=False
     )
     sdxl_model: Folder | None = _setting(None, "The SDXL model.", "a .safetensors file or a diffusers folder")
+    wan_model: Folder | None = _setting(None, "The WAN text-to-video model.", "a diffusers folder")
     device: Annotated[str, AfterValidator(_device)] = _setting(
         "auto", "What generates. auto takes CUDA where it is.", "auto, cpu, cuda or cuda:N"
     )
@@ -121,7 +122,7 @@ class Settings(BaseSettings):
     on_missing_reference: Literal["fail", "generate_without"] = _setting(
         "fail", "What a reference that cannot be fetched does to its job.", "fail or generate_without"
     )
-    embed_prompt: bool = _setting(True, "Whether PNG metadata holds the prompt.", "true or false")
+    embed_prompt: bool = _setting(True, "Whether the metadata of files holds the prompt.", "true or false")
     max_payload_bytes: int = _setting(
         1_048_576, "Larger payloads are refused.", "a whole number from 1024 to 16777216", ge=1024, le=16_777_216
     )

@@ -19,7 +19,7 @@ from workers.engine_process import EngineProcess
 from workers.engines.config import EngineConfig
 from workers.ingress import Ingress, new_name
 from workers.lists import RedisLists
-from workers.presets import LUSTIFY, PRESETS, QUEUES
+from workers.presets import LUSTIFY, PRESETS, QUEUES, WAN_1_3B
 from workers.receiver import HttpReceiver
 from workers.spool import DiskSpool
 from workers.stages import HANDLERS
@@ -68,7 +68,8 @@ def devices(settings: Settings) -> list[str]:
 
 def models(settings: Settings) -> dict[str, Path]:
     """Model variant → where its weights are, for what is configured."""
-    return {} if settings.sdxl_model is None else {LUSTIFY: settings.sdxl_model}
+    places = {LUSTIFY: settings.sdxl_model, WAN_1_3B: settings.wan_model}
+    return {name: place for name, place in places.items() if place is not None}
 
 
 def job_types(settings: Settings) -> list[str]:

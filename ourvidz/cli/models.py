@@ -50,16 +50,24 @@ def check(
 
 
 def _try(face: Face, spec: "ModelSpec") -> "CheckReport":
-    """One picture on the first device. Raises CommandError with the engine's sentence."""
+    """One picture of its family's cheapest job type, on the first device.
+
+    Raises CommandError with the engine's sentence.
+    """
     from ourvidz import wiring
     from workers.errors import StageEnds
     from workers.model_check import check_model
     from workers.ports import EngineDied
+    from workers.presets import PRESETS
 
     settings = face.settings()
     config = wiring.engine_config(settings, wiring.devices(settings)[0])
+    preset = next(preset for preset in PRESETS.values() if preset.family == spec.family and preset.media == "image")
+    folder = settings.data_dir / "model-check" / spec.name
     try:
-        return check_model(config, spec.name, settings.data_dir / "model-check")
+        return check_model(
+            config, spec.name, folder, job_type=preset.job_type, width=preset.width, height=preset.height
+        )
     except (StageEnds, EngineDied) as error:
         raise CommandError(f"{spec.name}: {error}", ExitCode.WRONG_SETTING) from error
 
@@ -84,15 +92,16 @@ def make_tiny(
 
 
 def _specs(face: Face, *, digests: bool) -> "list[ModelSpec]":
+    from ourvidz import wiring
     from workers.models import DIGESTS, inspect_model
-    from workers.presets import KNOWN_VARIANTS, SDXL
+    from workers.presets import KNOWN_VARIANTS
 
     settings = face.settings()
-    if settings.sdxl_model is None:
-        return []
-    name = next(variant for variant, family in KNOWN_VARIANTS.items() if family == SDXL)
     cache = settings.data_dir / "locks" / DIGESTS if digests else None
-    return [inspect_model(name, SDXL, settings.sdxl_model, cache=cache, compute_digest=digests)]
+    return [
+        inspect_model(name, KNOWN_VARIANTS[name], place, cache=cache, compute_digest=digests)
+        for name, place in wiring.models(settings).items()
+    ]
 
 
 def _tell(specs: "list[ModelSpec]", as_json: bool, reports: "Sequence[CheckReport]" = ()) -> None:
@@ -100,7 +109,8 @@ def _tell(specs: "list[ModelSpec]", as_json: bool, reports: "Sequence[CheckRepor
         say_json({"schema": 1, "models": [_document(spec) for spec in specs], "trials": [_cost(r) for r in reports]})
         return
     if not specs:
-        note("no model is configured: set OURVIDZ_SDXL_MODEL, or build one with `ourvidz models make-tiny`")
+        note("no model is configured: set OURVIDZ_SDXL_MODEL or OURVIDZ_WAN_MODEL")
+        note("`ourvidz models make-tiny` builds one of each to try with")
     for spec in specs:
         digest = f", digest {spec.digest[:12]}" if spec.digest else ""
         scale = f", drawn at {spec.render_scale} of the size" if spec.render_scale != 1 else ""
