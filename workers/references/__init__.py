@@ -1,0 +1,1 @@
+"""Pictures that strangers point at: fetched without being led astray, decoded without being believed."""
