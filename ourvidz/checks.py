@@ -20,6 +20,7 @@ from workers.presets import SDXL, WAN
 
 NETWORK_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "afs"})
 LOW_BYTES: Final = 1_000_000_000
+STORAGE_SECONDS: Final = 10.0
 LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -40,7 +41,7 @@ def check_all(settings: Settings) -> list[Finding]:
         _database,
         _redis,
         lambda s: _folder("spool_dir", s.spool_dir),
-        lambda s: _folder("storage_url", s.storage_dir),
+        _storage,
         lambda s: _model(s, "sdxl_model", SDXL, s.sdxl_model),
         lambda s: _model(s, "wan_model", WAN, s.wan_model),
         _device,
@@ -98,6 +99,32 @@ def _redis(settings: Settings) -> Finding:
     except ValueError as error:
         return Finding("redis_url", "wrong", mask(str(error)))
     return Finding("redis_url", "ok", f"{address(settings.redis_url)} answers (version {version})")
+
+
+def _storage(settings: Settings) -> Finding:
+    """Asked whether it lets us in and has the buckets; nothing is written there."""
+    name = "storage_url"
+    if settings.storage_dir is not None:
+        return _folder(name, settings.storage_dir)
+    from ourvidz.wiring import job_types, storage
+    from workers.errors import StageEnds, TryAgain
+    from workers.presets import PRESETS
+    from workers.storage import RemoteBucket
+
+    try:
+        opened = storage(settings)
+        assert isinstance(opened, RemoteBucket)
+        missing = opened.missing([PRESETS[each].bucket for each in job_types(settings)], seconds=STORAGE_SECONDS)
+    except SettingsError as error:
+        return Finding(name, "wrong", mask(str(error)))
+    except StageEnds as end:
+        return Finding(name, "wrong", mask(end.message), unreachable=isinstance(end, TryAgain))
+    if missing:
+        return Finding(name, "wrong", f"{settings.storage_url} has no bucket {', '.join(missing)}")
+    parts = urlsplit(settings.supabase_url or "")
+    if settings.storage_url == "supabase:" and parts.scheme == "http" and parts.hostname not in LOCAL:
+        return Finding(name, "warning", "SUPABASE_URL is plain http: anyone on the way can read the service key")
+    return Finding(name, "ok", f"{settings.storage_url} answers and lets us in")
 
 
 def _folder(name: str, folder: Path) -> Finding:

@@ -6,6 +6,7 @@ Importing this costs 0.2 s: commands that only need the database's address ask `
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import quote, unquote, urlsplit
@@ -51,9 +52,11 @@ def _database(url: str) -> str:
 
 
 def _storage(url: str) -> str:
-    if url.startswith(("supabase:", "s3://")):
-        raise ValueError("this version stores in a local folder only")
-    if not url.startswith("file:///"):
+    if url.startswith("s3:"):
+        from workers.storage import split_s3
+
+        split_s3(url)
+    elif url != "supabase:" and not url.startswith("file:///"):
         raise ValueError("not a storage URL")
     return url
 
@@ -86,7 +89,7 @@ class Settings(BaseSettings):
     storage_url: Annotated[str, AfterValidator(_storage)] = _setting(
         "",
         "Where pictures go, as {bucket}/{user_id}/{file}.",
-        "file:///FOLDER (supabase: and s3:// are not in this version yet)",
+        "file:///FOLDER, supabase: or s3://BUCKET[/PREFIX]",
         validate_default=False,
     )
     callback_url: HttpUrl | None = _setting(
@@ -133,9 +136,11 @@ class Settings(BaseSettings):
         "info", "What is logged at all.", "debug, info, warning or error"
     )
     supabase_url: HttpUrl | None = _setting(
-        None, "Gives callback_url where none is set.", "an http:// or https:// address"
+        None,
+        "The project whose Storage supabase: means. Gives callback_url where none is set.",
+        "an http:// or https:// address",
     )
-    supabase_service_key: SecretStr | None = _setting(None, "Bearer token of callbacks.", "a key")
+    supabase_service_key: SecretStr | None = _setting(None, "Opens that Storage; bearer token of callbacks.", "a key")
     upstash_redis_rest_url: HttpUrl | None = _setting(
         None, "With the token, gives redis_url where none is set.", "an https:// address"
     )
@@ -173,8 +178,10 @@ class Settings(BaseSettings):
         return self.lease_seconds / HEARTBEATS_PER_LEASE
 
     @property
-    def storage_dir(self) -> Path:
-        """The folder of `storage_url`."""
+    def storage_dir(self) -> Path | None:
+        """The folder of `storage_url`. None where that is not on this host."""
+        if not self.storage_url.startswith("file:"):
+            return None
         return Path(unquote(urlsplit(self.storage_url).path))
 
     def source(self, name: str) -> str:
@@ -203,7 +210,21 @@ def load(
     except ValidationError as error:
         raise SettingsError(*_sentences(error, found)) from None
     settings._found.update(found)
+    if lacking := _lacking(settings):
+        raise SettingsError(f"storage_url ({settings.source('storage_url')}): {lacking}")
     return settings
+
+
+def _lacking(settings: Settings) -> str | None:
+    """What the storage needs and has not."""
+    url = settings.storage_url
+    needs = [] if url != "supabase:" else ["supabase_url", "supabase_service_key"]
+    missing = [layers.variable(name) for name in needs if getattr(settings, name) is None]
+    if missing:
+        return f"supabase: needs SUPABASE_URL and SUPABASE_SERVICE_KEY, got no {' and no '.join(missing)}"
+    if url.startswith("s3:") and find_spec("boto3") is None:
+        return "s3:// needs boto3, which is not installed: pip install 'ourvidz[s3]'"
+    return None
 
 
 def wanted(field: FieldInfo) -> str:

@@ -12,6 +12,7 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from ourvidz._version import __version__
+from ourvidz.layers import SettingsError
 from ourvidz.processes.lifelines import Stop
 from ourvidz.settings import Settings
 from statemachine.store import EventStore, open_store
@@ -19,6 +20,7 @@ from workers.engine_process import EngineProcess
 from workers.engines.config import EngineConfig
 from workers.ingress import Ingress, new_name
 from workers.lists import RedisLists
+from workers.ports import Bucket
 from workers.presets import LUSTIFY, PRESETS, QUEUES, WAN_1_3B
 from workers.receiver import HttpReceiver
 from workers.spool import DiskSpool
@@ -99,6 +101,19 @@ def engine(settings: Settings, device: str) -> EngineProcess:
     return EngineProcess(engine_config(settings, device))
 
 
+def storage(settings: Settings) -> Bucket:
+    """Where pictures go. Raises SettingsError when that cannot even be tried."""
+    key = settings.supabase_service_key
+    try:
+        return open_storage(
+            settings.storage_url,
+            supabase_url=settings.supabase_url,
+            supabase_key=None if key is None else key.get_secret_value(),
+        )
+    except ValueError as error:
+        raise SettingsError(f"storage_url ({settings.source('storage_url')}): {error}") from error
+
+
 def receiver(settings: Settings) -> HttpReceiver:
     """Who is told. Without a configured address the stages never ask it.
 
@@ -137,7 +152,7 @@ def worker(settings: Settings, store: EventStore, own_engine: EngineProcess, dev
     ports = Ports(
         clock=HostClock(store),
         spool=DiskSpool(settings.spool_dir),
-        bucket=open_storage(settings.storage_url),
+        bucket=storage(settings),
         receiver=receiver(settings),
         engine=own_engine,
     )

@@ -15,7 +15,10 @@ import pytest
 from ourvidz import reference
 from ourvidz.exit_codes import ExitCode
 from statemachine.store import open_store
+from tests.supabase_server import KEY as SERVICE_KEY
+from tests.supabase_server import SupabaseServer
 from workers.arrivals import build_payload
+from workers.presets import PRESETS
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -280,6 +283,26 @@ def test_config_check_finds_what_would_not_work(base: Run, tmp_path: Path) -> No
     assert done.returncode == ExitCode.WRONG_SETTING
     away = base("--set", "redis_url=redis://127.0.0.1:1/0", "config", "check")
     assert away.returncode == ExitCode.UNREACHABLE
+
+
+def test_config_check_asks_the_storage(base: Run) -> None:
+    """Whether it is there, lets us in, and has the buckets; without writing to it."""
+    with SupabaseServer(*PRESETS) as server:
+        there = base("config", "check", **_supabase(server.url))
+        assert "supabase: answers and lets us in" in there.stdout
+        assert SERVICE_KEY not in base("config", "check", **_supabase(server.url, key=f"{SERVICE_KEY}x")).stdout
+        server.buckets.remove("video_fast")
+        lacking = base("config", "check", **_supabase(server.url))
+        assert "has no bucket video_fast" in lacking.stdout
+        assert lacking.returncode == ExitCode.WRONG_SETTING
+        assert server.objects == {}
+    away = base("config", "check", **_supabase(server.url))
+    assert "Supabase Storage: connection refused" in away.stdout
+
+
+def _supabase(url: str, *, key: str = SERVICE_KEY) -> dict[str, str]:
+    named = {"OURVIDZ_STORAGE_URL": "supabase:", "SUPABASE_URL": url, "SUPABASE_SERVICE_KEY": key}
+    return {"OURVIDZ_ENGINE": "null", **named}
 
 
 def test_a_foreign_statemachine_is_named_before_anything_is_imported_from_it(tmp_path: Path) -> None:

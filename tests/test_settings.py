@@ -114,9 +114,14 @@ def test_secrets_come_from_files_too(tmp_path: Path) -> None:
             "device (environment OURVIDZ_DEVICE): wanted auto, cpu, cuda or cuda:N, got 'gpu'",
         ),
         (
-            {"OURVIDZ_STORAGE_URL": "s3://bucket"},
-            "storage_url (environment OURVIDZ_STORAGE_URL): wanted file:///FOLDER "
-            "(supabase: and s3:// are not in this version yet), got 's3://bucket'",
+            {"OURVIDZ_STORAGE_URL": "s3://key:hunter2@bucket"},
+            "storage_url (environment OURVIDZ_STORAGE_URL): wanted file:///FOLDER, supabase: or s3://BUCKET[/PREFIX], "
+            "got 's3://key:********@bucket'",
+        ),
+        (
+            {"OURVIDZ_STORAGE_URL": "supabase:", "SUPABASE_URL": "https://p.supabase.co"},
+            "storage_url (environment OURVIDZ_STORAGE_URL): supabase: needs SUPABASE_URL and SUPABASE_SERVICE_KEY, "
+            "got no SUPABASE_SERVICE_KEY",
         ),
         (
             {"OURVIDZ_CALLBACK_SECRET_FILE": "/nowhere/at/all"},

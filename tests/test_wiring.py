@@ -4,6 +4,7 @@ import pytest
 from pydantic import SecretStr
 
 from ourvidz import wiring
+from ourvidz.layers import SettingsError
 from ourvidz.settings import Settings
 
 
@@ -20,3 +21,12 @@ from ourvidz.settings import Settings
 def test_the_service_key_goes_to_its_own_origin_only(supabase: str | None, callback: str, told: bool) -> None:
     settings = Settings(supabase_url=supabase, callback_url=callback, supabase_service_key=SecretStr("key"))
     assert ("Authorization" in wiring.receiver(settings)._headers("id", b"{}")) is told
+
+
+def test_a_storage_that_cannot_be_tried_is_one_sentence_without_its_key() -> None:
+    settings = Settings(
+        storage_url="supabase:", supabase_url="https://p.supabase.co", supabase_service_key=SecretStr("hunter2\t")
+    )
+    with pytest.raises(SettingsError, match=r"^storage_url \(default\): SUPABASE_SERVICE_KEY must be") as refused:
+        wiring.storage(settings)
+    assert "hunter2" not in str(refused.value)

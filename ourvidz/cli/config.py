@@ -32,7 +32,7 @@ def show(ctx: typer.Context, as_json: Json = False) -> None:
 
 
 def check(ctx: typer.Context, as_json: Json = False) -> None:
-    """Try the settings: database, Redis, folders, model, callback. Fails when something would not work.
+    """Try the settings: database, Redis, storage, folders, model, callback. Fails when something would not work.
 
     \b
     Example:

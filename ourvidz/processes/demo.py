@@ -287,6 +287,7 @@ def _judge(service: _Service, killed: str, story: dict[str, Any]) -> None:
 def _pictures(service: _Service, orders: list[Order]) -> list[Picture]:
     pictures = []
     root = service.settings.storage_dir
+    assert root is not None, "the demo stores in a folder of its own"
     for order in orders:
         for asset in service.store.load(order.job_id).current_assets:
             path = root / str(asset.bucket) / str(asset.key)

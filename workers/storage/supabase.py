@@ -1,0 +1,126 @@
+"""Supabase Storage over its HTTP interface: `{SUPABASE_URL}/storage/v1/object/{bucket}/{user_id}/{file}`.
+
+Its status line says little: most refusals come as 400 with the real status in the body,
+`{"statusCode": "404", "error": "Bucket not found", "message": "Bucket not found"}`.
+Source: the error classes of https://github.com/supabase/storage.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import requests
+
+from workers.errors import Misconfigured, StageEnds
+from workers.storage.keys import check_bucket, split_key
+from workers.storage.over_http import Reply, Wire, printable, verdict
+
+_DUPLICATE: Final = frozenset({"Duplicate", "KeyAlreadyExists", "ResourceAlreadyExists"})
+
+
+class SupabaseBucket:
+    """Assets in the buckets of one Supabase project. `key` is sent to the origin of `url` and to no other.
+
+    Raises ValueError for a URL or a key that cannot be used, without repeating them.
+    """
+
+    def __init__(self, url: str, key: str) -> None:
+        _check(url, key)
+        self._base = f"{url.rstrip('/')}/storage/v1"
+        self._key = key
+        self._wire = Wire("Supabase Storage")
+
+    def put(self, bucket: str, key: str, data: bytes, *, content_type: str, seconds: float) -> str:
+        """See `Bucket.put`. "There is one already" is a success where what is there are these bytes."""
+        split_key(key)
+        path = f"{check_bucket(bucket)}/{key}"
+        with self._wire.within(seconds):
+            headers = {"Content-Type": content_type, "x-upsert": "true"}
+            reply = self._wire.send(self._request("POST", f"object/{path}", headers, data))
+            answer = _json(reply)
+            if reply.status == 200 and isinstance(answer, dict) and isinstance(answer.get("Key"), str):
+                return key
+            if self._is_duplicate(reply) and self._holds(path, data):
+                return key
+        raise self._problem(reply)
+
+    def missing(self, buckets: Sequence[str], *, seconds: float) -> list[str]:
+        """Which of these buckets the project does not have. Raises like `put`; changes nothing."""
+        with self._wire.within(seconds):
+            reply = self._wire.send(self._request("GET", "bucket", {}))
+        listed = _json(reply)
+        if reply.status != 200 or not isinstance(listed, list):
+            raise self._problem(reply)
+        there = {entry.get("id") for entry in listed if isinstance(entry, dict)}
+        return [bucket for bucket in buckets if bucket not in there]
+
+    def _request(
+        self, method: str, path: str, headers: dict[str, str], data: bytes | None = None
+    ) -> requests.PreparedRequest:
+        # The gateway knows the older keys by Authorization and the newer ones, which are no JWT, by apikey.
+        always = {
+            "Authorization": f"Bearer {self._key}",
+            "apikey": self._key,
+            "Accept-Encoding": "identity",
+            "Connection": "close",
+            "User-Agent": "ourvidz",
+        }
+        return requests.Request(method, f"{self._base}/{path}", headers=always | headers, data=data).prepare()
+
+    def _holds(self, path: str, data: bytes) -> bool:
+        """Whether these very bytes are stored there."""
+        request = self._request("GET", f"object/authenticated/{path}", {"Cache-Control": "no-cache"})
+        reply = self._wire.send(request, most=len(data) + 1)
+        return reply.status == 200 and reply.body == data
+
+    def _is_duplicate(self, reply: Reply) -> bool:
+        status, codes, _ = _meaning(reply)
+        return status == 409 or not _DUPLICATE.isdisjoint(codes)
+
+    def _problem(self, reply: Reply) -> StageEnds:
+        if reply.status < 300:
+            return Misconfigured(
+                f"{self._wire.name} answered {reply.status} without what it should: "
+                "SUPABASE_URL must be the address of a Supabase project",
+                error_type="StorageUnwritable",
+            )
+        status, codes, said = _meaning(reply)
+        code = codes[0] if codes else ""
+        if not _DUPLICATE.isdisjoint(codes):
+            status = 409  # others wrote at the same time, or the server replaces nothing: only time can tell
+        said = printable(said.replace(self._key, "***"), most=200)
+        return verdict(self._wire.name, status, code.replace(self._key, "***"), said, reply.headers)
+
+
+def _meaning(reply: Reply) -> tuple[int, list[str], str]:
+    """The real status, the codes by which the answer calls its error, and its message."""
+    answer = _json(reply)
+    if not isinstance(answer, dict):
+        return reply.status, [], ""
+    status = reply.status
+    if status == 400 and re.fullmatch(r"[45]\d\d", str(answer.get("statusCode")), re.ASCII):
+        status = int(str(answer["statusCode"]))
+    codes = [printable(answer.get(name), most=60) for name in ("code", "error")]
+    message = answer.get("message")
+    return status, [code for code in codes if code], message if isinstance(message, str) else ""
+
+
+def _json(reply: Reply) -> Any:
+    try:
+        return json.loads(reply.body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _check(url: str, key: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("SUPABASE_URL must be https://host or http://host, without a user, a ? or a #")
+    if not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise ValueError("SUPABASE_SERVICE_KEY must be printable ASCII without spaces")
