@@ -16,6 +16,7 @@ from ourvidz.layers import SettingsError
 from ourvidz.processes.lifelines import Stop
 from ourvidz.settings import Settings
 from statemachine.store import EventStore, open_store
+from workers import policy
 from workers.engine_process import EngineProcess
 from workers.engines.config import EngineConfig
 from workers.ingress import Ingress, new_name
@@ -162,7 +163,16 @@ def worker(settings: Settings, store: EventStore, own_engine: EngineProcess, dev
         worker_version=__version__,
         embed_prompt=settings.embed_prompt,
     )
-    return Worker(identity, store, ports, HANDLERS, stage_settings, pause=stop.pause, engine_up=lambda: own_engine.up)
+    return Worker(
+        identity,
+        store,
+        ports,
+        HANDLERS,
+        stage_settings,
+        pause=stop.pause,
+        engine_up=lambda: own_engine.up,
+        policy=policy.load(),
+    )
 
 
 def ingresses(settings: Settings, store: EventStore) -> list[Ingress]:
