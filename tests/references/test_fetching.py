@@ -1,47 +1,19 @@
 """Real HTTP on loopback: what leads inside is refused before anything is sent, and what never ends is cut."""
 
 import gzip
-import shutil
 import socket
-import ssl
-import subprocess
 import threading
 import tracemalloc
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.references.asking import HEAD, INSIDE, LIMITS, PICTURE, SHORT, get, passing, refused
 from tests.references.internet import PUBLIC, Internet, Reply, Site, ok, redirect
 from workers.errors import GiveUp, Misconfigured, TryAgain
-from workers.references.fetching import Fetched, Limits, fetch
-
-PICTURE = b"\x89PNG and so on"
-LIMITS = Limits(bytes=100_000, seconds=60.0, redirects=3)
-"""Sixty seconds are a limit that only a broken test reaches."""
-SHORT = Limits(bytes=100_000, seconds=0.3, redirects=3)
-INSIDE = " is not at a public address"
-
-
-def get(url: str, *, allowed: frozenset[str] = frozenset(), limits: Limits = LIMITS, **more: Any) -> Fetched:
-    return fetch(url, allowed=allowed, limits=limits, bearer_for=more.pop("bearer_for", {}), **more)
-
-
-def refused(url: str, **more: Any) -> str:
-    with pytest.raises(GiveUp) as caught:
-        get(url, **more)
-    assert caught.value.error_type == "ReferenceRefused"
-    return caught.value.message
-
-
-def passing(url: str, **more: Any) -> TryAgain:
-    with pytest.raises(TryAgain) as caught:
-        get(url, **more)
-    assert caught.value.error_type == "ReferenceUnreachable"
-    return caught.value
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +171,6 @@ def _silent(_: socket.socket, closing: threading.Event) -> None:
 
 
 BOMB = gzip.compress(b"\0" * 10_000_000)
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n"
 LARGE = "127.0.0.1 sends more than 100000 bytes, or headers without end"
 ODD = "127.0.0.1 sends content whose encoding cannot be read"
 NO_HTTP = "127.0.0.1 does not speak HTTP as it should"
@@ -374,157 +345,3 @@ class TestTheKey:
                 get(f"{site.url}/", allowed=site.allowed, bearer_for={site.url: "hunter2\r\nX: y"})
             assert "hunter2" not in str(caught.value)
             assert site.requests == []
-
-
-CHUNKS = b"3;a=b\r\n\x89PN\r\na\r\nG and so o\r\n1\r\nn\r\n0\r\nX: y\r\n\r\n"
-
-
-class TestOddOnesPass:
-    @pytest.mark.parametrize(
-        ("reply", "kind"),
-        [
-            (ok(PICTURE), "image/png"),
-            (ok(PICTURE, kind=None), None),
-            (ok(PICTURE, kind="application/octet-stream"), "application/octet-stream"),
-            (ok(PICTURE, kind="text/plain"), "text/plain"),
-            (ok(PICTURE, kind="Image/PNG; charset=binary"), "image/png"),
-            (HEAD + b"\r\n" + PICTURE, "image/png"),
-            (b"HTTP/1.0 200 OK\r\n\r\n" + PICTURE, None),
-            (b"HTTP/1.1 200\r\n\r\n" + PICTURE, None),
-            (b"HTTP/1.1 100 Continue\r\n\r\n" + ok(PICTURE), "image/png"),
-            (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS, "image/png"),
-            (ok(gzip.compress(PICTURE), "Content-Encoding: gzip"), "image/png"),
-            (ok(gzip.compress(PICTURE), "Content-Encoding: X-GZIP"), "image/png"),
-            (ok(zlib.compress(PICTURE), "Content-Encoding: deflate"), "image/png"),
-            (ok(zlib.compress(PICTURE, wbits=-15), "Content-Encoding: deflate"), "image/png"),
-            (ok(PICTURE, "Content-Encoding: identity", "Set-Cookie: a=b"), "image/png"),
-            (b"HTTP/1.1 203 Fine\r\n\r\n" + PICTURE, None),
-        ],
-        ids=[
-            "plain", "no type", "octets", "text", "parameters", "no length", "http/1.0", "no phrase", "continue",
-            "chunked", "gzip", "x-gzip", "deflate", "raw deflate", "identity", "203",
-        ],
-    )  # fmt: skip
-    def test_answers(self, reply: Reply, kind: str | None) -> None:
-        with Site(reply) as site:
-            fetched = get(f"{site.url}/", allowed=site.allowed)
-        assert fetched == Fetched(data=PICTURE, content_type=kind, final_host="127.0.0.1", redirects=0)
-
-    def test_exactly_as_large_as_allowed(self) -> None:
-        for reply in (ok(b"x" * 100_000), ok(gzip.compress(b"x" * 100_000), "Content-Encoding: gzip")):
-            with Site(reply) as site:
-                assert len(get(f"{site.url}/", allowed=site.allowed).data) == 100_000
-
-    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    def test_redirects(self, status: int) -> None:
-        with Site({"/a": redirect("/b?c#d", status), "/b?c": redirect("./e", status), "/e": ok(PICTURE)}) as site:
-            fetched = get(f"{site.url}/a", allowed=site.allowed)
-        assert (fetched.data, fetched.redirects) == (PICTURE, 2)
-
-    def test_as_many_redirects_as_allowed(self) -> None:
-        with Site({"/": redirect("/1"), "/1": redirect("/2"), "/2": redirect("/3"), "/3": ok(PICTURE)}) as site:
-            assert get(f"{site.url}/", allowed=site.allowed).redirects == 3
-
-    @pytest.mark.parametrize(
-        ("asked", "target"),
-        [
-            ("/père noël.png", "/p%C3%A8re%20no%C3%ABl.png"),
-            ("/写真/猫.png", "/%E5%86%99%E7%9C%9F/%E7%8C%AB.png"),
-            ("/a%20b%2Fc.png", "/a%20b%2Fc.png"),
-            ("?sig=a%2Bb+c==&x=[1]", "/?sig=a%2Bb+c==&x=[1]"),
-            ("/a#fragment", "/a"),
-            ("//double", "//double"),
-        ],
-    )
-    def test_paths(self, asked: str, target: str) -> None:
-        with Site({target: ok(PICTURE)}) as site:
-            assert get(site.url + asked, allowed=site.allowed).data == PICTURE
-
-    def test_a_redirect_in_utf_8(self) -> None:
-        with Site({"/": redirect("/père.png"), "/p%C3%A8re.png": ok(PICTURE)}) as site:
-            assert get(f"{site.url}/", allowed=site.allowed).data == PICTURE
-
-    def test_a_name_that_is_allowed_to_be_inside(self) -> None:
-        with Site(ok(PICTURE)) as site:
-            internet = Internet({"minio.internal": [["10.0.0.7"]]}, site)
-            more: dict[str, Any] = {"resolve": internet.resolve, "dial": internet.dial}
-            fetched = get("http://MinIO.internal:9000/a", allowed=frozenset({"minio.internal:9000"}), **more)
-            assert fetched.final_host == "minio.internal"
-            assert "\r\nHost: minio.internal:9000\r\n" in site.requests[0]
-
-    def test_the_second_address_where_the_first_is_dead(self) -> None:
-        with Site(ok(PICTURE)) as site:
-            internet = Internet({"nice.example": [["2606:4700::1", PUBLIC]]}, site)
-
-            def dial(address: Any, port: int, seconds: float) -> socket.socket:
-                if address.version == 6:
-                    raise OSError("Network is unreachable")
-                return internet.dial(address, port, seconds)
-
-            assert get("http://nice.example/", resolve=internet.resolve, dial=dial).data == PICTURE
-            assert "\r\nHost: nice.example\r\n" in site.requests[0]
-
-    def test_a_name_in_letters_of_its_own(self) -> None:
-        with Site(ok(PICTURE)) as site:
-            internet = Internet({"xn--bcher-kva.example": [[PUBLIC]]}, site)
-            fetched = get("http://bücher.example/", resolve=internet.resolve, dial=internet.dial)
-        assert fetched.final_host == "xn--bcher-kva.example"
-
-    def test_ipv6(self) -> None:
-        with Site(ok(PICTURE), host="::1") as site:
-            there = f"[::1]:{site.port}"
-            assert get(f"http://{there}/", allowed=frozenset({there})).final_host == "::1"
-            assert f"\r\nHost: {there}\r\n" in site.requests[0]
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A key and a certificate for nice.example that signs itself."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl command to make a certificate")
-    both = tmp_path_factory.mktemp("tls") / "both.pem"
-    command = [
-        openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-        "-subj", "/CN=nice.example", "-addext", "subjectAltName=DNS:nice.example", "-keyout", str(both),
-        "-out", f"{both}.c",
-    ]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
-    both.write_text(both.read_text() + Path(f"{both}.c").read_text())
-    return both
-
-
-class TestTls:
-    """The name is what the certificate is checked against, the judged address is what is dialled."""
-
-    @pytest.fixture
-    def site(self, certificate: Path) -> Iterator[tuple[Site, list[str | None]]]:
-        named: list[str | None] = []
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        context.sni_callback = lambda _, name, __: named.append(name)
-        with Site(ok(PICTURE), tls=context) as site:
-            yield site, named
-
-    def test_the_name_goes_into_sni_and_host(self, site: tuple[Site, list[str | None]], certificate: Path) -> None:
-        there, named = site
-        internet = Internet({"nice.example": [[PUBLIC], ["127.0.0.1"]]}, there)
-        trust = ssl.create_default_context(cafile=str(certificate))
-        fetched = get("https://nice.example/a", resolve=internet.resolve, dial=internet.dial, trust=trust)
-        assert fetched.data == PICTURE
-        assert (named, internet.dialled) == (["nice.example"], [f"{PUBLIC}:443"])
-        assert "\r\nHost: nice.example\r\n" in there.requests[0]
-
-    def test_another_name_is_refused(self, site: tuple[Site, list[str | None]], certificate: Path) -> None:
-        there, _ = site
-        internet = Internet({"evil.example": [[PUBLIC]]}, there)
-        trust = ssl.create_default_context(cafile=str(certificate))
-        said = refused("https://evil.example/a", resolve=internet.resolve, dial=internet.dial, trust=trust)
-        assert said == "evil.example has no certificate that can be trusted for this name"
-        assert there.requests == []
-
-    def test_a_stranger_is_not_trusted(self, site: tuple[Site, list[str | None]]) -> None:
-        there, _ = site
-        internet = Internet({"nice.example": [[PUBLIC]]}, there)
-        said = refused("https://nice.example/a", resolve=internet.resolve, dial=internet.dial)
-        assert said == "nice.example has no certificate that can be trusted for this name"
