@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from statemachine import events as e
-from statemachine.evolve import stage_after
+from statemachine.events import UNDELIVERABLE
 from statemachine.job import Job
 from statemachine.states import STAGES, Outcome, State
 
@@ -35,8 +35,6 @@ CRASH_BUDGET: Final = 3
 
 CALLBACK_CRASH_BUDGET: Final = 9
 """A callback is tried as often as its schedule allows, whether the receiver or the worker ends the try."""
-
-UNDELIVERABLE: Final = "CallbackUndeliverable"
 
 
 def claim(job: Job, *, worker: str, host: str, device: str) -> list[e.Event]:
@@ -206,7 +204,6 @@ __all__ = [
     "give_up",
     "interrupt",
     "requeue",
-    "stage_after",
     "start",
     "total_seconds",
     "trouble",

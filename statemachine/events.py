@@ -231,6 +231,10 @@ class JobCompleted(Event, frozen=True):
     notified: bool = True
 
 
+UNDELIVERABLE: Final = "CallbackUndeliverable"
+"""The `error_type` of a run of which only the telling failed."""
+
+
 class JobFailed(Event, frozen=True):
     """The run ended badly. `error_type` is `CallbackUndeliverable` when only the telling failed."""
 

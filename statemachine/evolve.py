@@ -89,11 +89,8 @@ def _apply(job: Job, stored: Stored) -> Job:
                 due_at=job.due_at or at,
                 started_at=at,
             )
-            return replace(
-                _closed(job, at, "superseded"),
-                attempts=(*_closed(job, at, "superseded").attempts, attempt),
-                started_at=job.started_at or at,
-            )
+            closed = _closed(job, at, "superseded")
+            return replace(closed, attempts=(*closed.attempts, attempt), started_at=job.started_at or at)
         case e.RefsFetched(references=references):
             return replace(_closed(job, at, "succeeded"), references=tuple(references))
         case e.PromptEnhanced(digest=digest):
@@ -202,7 +199,7 @@ def _apply(job: Job, stored: Stored) -> Job:
             return replace(_closed(job, at, "succeeded"), outcome=Outcome.COMPLETED, error=None)
         case e.JobFailed() as event:
             error = Error(error_class=event.error_class, error_type=event.error_type, message=event.message)
-            told = event.error_type != "CallbackUndeliverable"
+            told = event.error_type != e.UNDELIVERABLE
             return replace(
                 _closed(job, at, "succeeded" if told else "failed", None if told else error),
                 outcome=Outcome.FAILED,

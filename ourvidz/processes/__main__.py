@@ -10,8 +10,8 @@ from ourvidz import settings as settings_module
 from ourvidz.layers import SettingsError
 from ourvidz.logs import set_up
 from ourvidz.processes import ingress, supervisor, up, worker
-from ourvidz.processes.lifelines import die_with_parent
 from statemachine.errors import StatemachineError
+from workers.lifeline import die_with_parent
 
 
 def main() -> int:

