@@ -34,13 +34,30 @@ NAMES: Final = (
     "callback_secret",
     "spool_dir",
     "sdxl_model",
+    "sdxl_ip_adapter",
     "wan_model",
+    "wan_vace_model",
+    "wan_engine",
+    "wan_script",
+    "wan_python",
+    "wan_script_references",
+    "wan_script_seconds",
+    "qwen_model",
+    "enhance_seconds",
+    "enhance_tokens",
     "device",
+    "device_memory_gb",
+    "affinity_seconds",
     "dtype",
     "engine",
     "null_step_seconds",
     "lease_seconds",
+    "allowed_reference_hosts",
     "on_missing_reference",
+    "reference_fit",
+    "asset_urls",
+    "signed_url_seconds",
+    "metrics_url",
     "embed_prompt",
     "max_payload_bytes",
     "log_format",
@@ -58,7 +75,18 @@ WITH_PASSWORD: Final = frozenset({"database_url", "redis_url"})
 FROM_FILES: Final = SECRETS | WITH_PASSWORD
 """What `<VARIABLE>_FILE=path` can give as well."""
 
-PATHS: Final = frozenset({"data_dir", "spool_dir", "sdxl_model", "wan_model"})
+PATHS: Final = frozenset(
+    {
+        "data_dir",
+        "spool_dir",
+        "sdxl_model",
+        "sdxl_ip_adapter",
+        "wan_model",
+        "wan_vace_model",
+        "wan_script",
+        "qwen_model",
+    }
+)
 """In the file these are relative to the file's own folder."""
 
 

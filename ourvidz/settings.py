@@ -61,6 +61,13 @@ def _storage(url: str) -> str:
     return url
 
 
+def _hosts(hosts: str) -> str:
+    for entry in filter(None, (part.strip() for part in hosts.split(","))):
+        if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/@\[\]]+):[0-9]{1,5}", entry):
+            raise ValueError("not host:port")
+    return hosts
+
+
 def _device(device: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise ValueError("not a device")
@@ -102,10 +109,53 @@ class Settings(BaseSettings):
         Path(), "Files of jobs in work. Must be a disk of this host.", "a folder", validate_default=False
     )
     sdxl_model: Folder | None = _setting(None, "The SDXL model.", "a .safetensors file or a diffusers folder")
-    wan_model: Folder | None = _setting(None, "The WAN text-to-video model.", "a diffusers folder")
+    sdxl_ip_adapter: Folder | None = _setting(
+        None,
+        "Draws SDXL jobs with references. Without it they are drawn over the reference (img2img).",
+        "a folder with an IP-Adapter's .safetensors file and its image_encoder folder",
+    )
+    wan_model: Folder | None = _setting(
+        None,
+        "The WAN text-to-video model.",
+        "a diffusers folder; with wan_engine script a folder in the original format",
+    )
+    wan_vace_model: Folder | None = _setting(
+        None,
+        "Draws WAN jobs with references. Without it their frames are held in the latents.",
+        "a diffusers folder of WAN VACE",
+    )
+    wan_engine: Literal["diffusers", "script"] = _setting(
+        "diffusers", "script runs WAN's original code as a program for each job.", "diffusers or script"
+    )
+    wan_script: Folder | None = _setting(None, "That program.", "a Python file that takes wan_generate.py's options")
+    wan_python: str | None = _setting(None, "Its interpreter. Not set, the worker's own.", "a path or a name on PATH")
+    wan_script_references: bool = _setting(
+        False, "Whether it honours --image, --first_frame and --last_frame. Upstream's does not.", "true or false"
+    )
+    wan_script_seconds: float = _setting(
+        3600.0, "Its time limit for a job.", "a number from 1 to 14400", ge=1, le=14_400, allow_inf_nan=False
+    )
+    qwen_model: Folder | None = _setting(
+        None, "Enhances prompts. Without it they are used as they are.", "a transformers folder of Qwen2.5"
+    )
+    enhance_seconds: float = _setting(
+        60.0, "What an enhancement may take.", "a number from 1 to 600", ge=1, le=600, allow_inf_nan=False
+    )
+    enhance_tokens: int = _setting(
+        200, "The longest answer of the enhancer.", "a whole number from 16 to 1024", ge=16, le=1024
+    )
     device: Annotated[str, AfterValidator(_device)] = _setting(
         "auto", "What generates. auto takes CUDA where it is.", "auto, cpu, cuda or cuda:N"
     )
+    device_memory_gb: float | None = _setting(
+        None,
+        "What weights may take of the device, in GiB. Not set, a fifth of it is left free; no limit on the CPU.",
+        "a number above 0", gt=0, allow_inf_nan=False,
+    )  # fmt: skip
+    affinity_seconds: float = _setting(
+        30.0, "How long a job may wait while jobs of the model that is loaded go first. 0 keeps the order.",
+        "a number from 0 to 3600", ge=0, le=3600, allow_inf_nan=False,
+    )  # fmt: skip
     dtype: Literal["auto", "float32", "float16"] = _setting(
         "auto",
         "Precision of the weights. auto is float16 on CUDA, float32 on the CPU.",
@@ -122,8 +172,23 @@ class Settings(BaseSettings):
         30.0, "A worker unheard of for so long has lost its jobs. It is heard three times as often.",
         "a number from 3 to 3600", ge=3, le=3600, allow_inf_nan=False,
     )  # fmt: skip
+    allowed_reference_hosts: Annotated[str, AfterValidator(_hosts)] = _setting(
+        "", "Where references may be although the address is not public.", "host:port, comma-separated"
+    )
     on_missing_reference: Literal["fail", "generate_without"] = _setting(
         "fail", "What a reference that cannot be fetched does to its job.", "fail or generate_without"
+    )
+    reference_fit: Literal["letterbox", "crop"] = _setting(
+        "letterbox", "How a reference of another shape is brought to the job's.", "letterbox or crop"
+    )
+    asset_urls: Literal["path", "public", "signed"] = _setting(
+        "path", "How callbacks name assets: as paths inside the bucket, or as URLs.", "path, public or signed"
+    )
+    signed_url_seconds: int = _setting(
+        86_400, "How long signed URLs hold.", "a whole number from 60 to 604800", ge=60, le=604_800
+    )
+    metrics_url: HttpUrl | None = _setting(
+        None, "Gets one JSON for each generation, best effort.", "an http:// or https:// address"
     )
     embed_prompt: bool = _setting(True, "Whether the metadata of files holds the prompt.", "true or false")
     max_payload_bytes: int = _setting(
@@ -176,6 +241,11 @@ class Settings(BaseSettings):
     def heartbeat_seconds(self) -> float:
         """How often a worker renews its leases: three times a lease."""
         return self.lease_seconds / HEARTBEATS_PER_LEASE
+
+    @property
+    def reference_hosts(self) -> frozenset[str]:
+        """host:port of `allowed_reference_hosts`."""
+        return frozenset(filter(None, (part.strip() for part in self.allowed_reference_hosts.split(","))))
 
     @property
     def storage_dir(self) -> Path | None:

@@ -3,8 +3,10 @@
 import os
 import platform
 import secrets
+import shutil
 import socket
 import subprocess
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +20,7 @@ from ourvidz.settings import Settings
 from statemachine.store import EventStore, open_store
 from workers import policy
 from workers.engine_process import EngineProcess
-from workers.engines.config import EngineConfig
+from workers.engines.config import EngineConfig, WanScript
 from workers.ingress import Ingress, new_name
 from workers.lists import RedisLists
 from workers.ports import Bucket
@@ -75,6 +77,23 @@ def models(settings: Settings) -> dict[str, Path]:
     return {name: place for name, place in places.items() if place is not None}
 
 
+def wan_script(settings: Settings) -> WanScript | None:
+    """How WAN's original code is run, where that is chosen. Raises SettingsError when it cannot be."""
+    if settings.wan_engine != "script":
+        return None
+    if settings.wan_script is None:
+        raise SettingsError("wan_engine is script: wanted OURVIDZ_WAN_SCRIPT, the path of wan_generate.py, got nothing")
+    python = shutil.which(settings.wan_python or sys.executable)
+    if python is None:
+        raise SettingsError(f"wan_python ({settings.source('wan_python')}): {settings.wan_python} is no program here")
+    return WanScript(
+        path=settings.wan_script,
+        python=Path(python),
+        references=settings.wan_script_references,
+        seconds=settings.wan_script_seconds,
+    )
+
+
 def job_types(settings: Settings) -> list[str]:
     """The job types that a worker with these settings can make. The null engine makes all, and says so in each."""
     if settings.engine == "null":
@@ -91,6 +110,11 @@ def engine_config(settings: Settings, device: str) -> EngineConfig:
         device=device,
         lock_dir=lock_dir,
         models=models(settings),
+        wan_vace=settings.wan_vace_model,
+        wan_script=wan_script(settings),
+        sdxl_ip_adapter=settings.sdxl_ip_adapter,
+        qwen=settings.qwen_model,
+        memory_bytes=None if settings.device_memory_gb is None else int(settings.device_memory_gb * 1024**3),
         dtype=_DTYPES[settings.dtype],
         embed_prompt=settings.embed_prompt,
         step_seconds=settings.null_step_seconds,
@@ -159,7 +183,12 @@ def worker(settings: Settings, store: EventStore, own_engine: EngineProcess, dev
     )
     stage_settings = StageSettings(
         callback_configured=settings.callback_url is not None,
+        asset_urls=settings.asset_urls,
+        signed_url_seconds=settings.signed_url_seconds,
         on_missing_reference=settings.on_missing_reference,
+        reference_fit=settings.reference_fit,
+        enhance_seconds=settings.enhance_seconds,
+        enhance_tokens=settings.enhance_tokens,
         worker_version=__version__,
         embed_prompt=settings.embed_prompt,
     )

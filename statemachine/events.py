@@ -90,6 +90,17 @@ class ModelLoaded(Event, frozen=True):
     digest: str | None = None
 
 
+class ModelMoved(Event, frozen=True):
+    """Parts of a model changed their place for this job: to the device, to the host's memory, or they were released."""
+
+    kind: ClassVar[str] = "model_moved"
+    model: str
+    parts: list[str]
+    to: str
+    seconds: float
+    bytes: int
+
+
 class Checkpointed(Event, frozen=True):
     """Denoising is safe up to `step` of `of`: the file `name` with `digest` is in the spool."""
 
@@ -118,7 +129,7 @@ class AssetGenerated(Event, frozen=True):
 
 
 class MediaGenerated(Event, frozen=True):
-    """All assets of the job are in the spool."""
+    """All assets of the job are in the spool. `reference_way` says how references were used; None without one."""
 
     kind: ClassVar[str] = "media_generated"
     device_seconds: float
@@ -129,6 +140,7 @@ class MediaGenerated(Event, frozen=True):
     render_scale: str | None = None
     threads: int | None = None
     batches: list[int] = []
+    reference_way: str | None = None
 
 
 class AssetUploaded(Event, frozen=True):

@@ -19,6 +19,8 @@ TABLE: Final[list[Row]] = [
     (e.EnhancementSkipped, State.ENHANCING, State.GENERATING),
     (e.ModelLoaded, State.ENHANCING, State.ENHANCING),
     (e.ModelLoaded, State.GENERATING, State.GENERATING),
+    (e.ModelMoved, State.ENHANCING, State.ENHANCING),
+    (e.ModelMoved, State.GENERATING, State.GENERATING),
     (e.Checkpointed, State.GENERATING, State.GENERATING),
     (e.AssetGenerated, State.GENERATING, State.GENERATING),
     (e.MediaGenerated, State.GENERATING, State.UPLOADING),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from statemachine.errors import FencedOut
 from statemachine.events import Event
@@ -43,8 +43,12 @@ class StageSettings:
     callback_seconds: float = 20.0
     processing_seconds: float = 3.0
     upload_seconds: float = 120.0
-    asset_urls: str = "path"
-    on_missing_reference: str = "fail"
+    asset_urls: Literal["path", "public", "signed"] = "path"
+    signed_url_seconds: int = 86_400
+    on_missing_reference: Literal["fail", "generate_without"] = "fail"
+    reference_fit: Literal["letterbox", "crop"] = "letterbox"
+    enhance_seconds: float = 60.0
+    enhance_tokens: int = 200
     worker_version: str = "0"
     embed_prompt: bool = True
 

@@ -20,19 +20,40 @@ LOADING = "loading"
 
 
 @dataclass(frozen=True, slots=True)
+class WanScript:
+    """WAN's original code, run as a program for each job instead of the pipeline in this process.
+
+    `python` is its own interpreter, `references` whether it honours --image, --first_frame and --last_frame, which
+    upstream's t2v branch accepts and ignores. It has `seconds` for a job.
+    """
+
+    path: Path
+    python: Path
+    references: bool = False
+    seconds: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
 class EngineConfig:
     """One engine process on one device.
 
-    `models` maps variant names (`Generate.model`) to a diffusers folder or a `.safetensors` file. `dtype` is "fp16",
-    "fp32" or None: fp16 on CUDA, fp32 on the CPU. `threads` None leaves torch's own choice. The limits are seconds
-    without a word from the process: until Ready, while loading a model, and everywhere else, where None is 120 on
-    CUDA and 900 on the CPU, on which one step of a real model takes minutes.
+    `models` maps variant names (`Generate.model`) to a diffusers folder or a `.safetensors` file. `wan_vace` draws
+    WAN's jobs with references, `sdxl_ip_adapter` those of SDXL, `qwen` enhances prompts; each may be missing.
+    `memory_bytes` is what weights may take on the device; None leaves a fifth of a GPU free, and is no limit on the
+    CPU. `dtype` is "fp16", "fp32" or None: fp16 on CUDA, fp32 on the CPU. `threads` None leaves torch's own choice.
+    The limits are seconds without a word from the process: until Ready, while loading a model, and everywhere else,
+    where None is 120 on CUDA and 900 on the CPU, on which one step of a real model takes minutes.
     """
 
     engine: Literal["diffusers", "null"]
     device: str
     lock_dir: Path
     models: dict[str, Path] = field(default_factory=dict)
+    wan_vace: Path | None = None
+    wan_script: WanScript | None = None
+    sdxl_ip_adapter: Path | None = None
+    qwen: Path | None = None
+    memory_bytes: int | None = None
     dtype: Literal["fp16", "fp32"] | None = None
     threads: int | None = None
     embed_prompt: bool = True

@@ -60,6 +60,11 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
 
 
+def total_memory(device: str) -> int | None:
+    """Bytes of the device's own memory; None on the CPU, which has none."""
+    return int(torch.cuda.get_device_properties(device).total_memory) if device.startswith("cuda") else None
+
+
 def start_measuring(device: str) -> None:
     """Forget the last job's peak."""
     if device.startswith("cuda"):

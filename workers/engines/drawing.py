@@ -28,12 +28,23 @@ class Host:
     embed_prompt: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Resident:
-    """A model that is on the device."""
+    """A loaded model. `parts` are the pipeline's networks by the names of its components.
+
+    `bring(*names)` has those parts on the device, which is the drawing's business before it uses them: a model may be
+    larger than the room that there is. Without names it brings all. `add` takes in a network that was loaded later.
+    """
 
     spec: ModelSpec
     pipeline: Any
+    bring: Callable[..., None]
+    add: Callable[[str, Any], None]
+
+    @property
+    def name(self) -> str:
+        """By which the history knows it."""
+        return self.spec.name
 
     @property
     def digest(self) -> str:
@@ -45,7 +56,13 @@ class Drawing(Protocol):
     """One request on its way through a pipeline."""
 
     def denoise(self, cancelled: Callable[[], bool]) -> None:
-        """Run the pipeline on this thread; afterwards the pixels are in host memory. Raises Cancelled."""
+        """Run the pipeline on this thread; afterwards the pixels are in host memory. Raises Cancelled.
+
+        Called again after the device was out of memory; what was drawn by then is not drawn again.
+        """
+
+    def reduce(self) -> str | None:
+        """Want less memory from the next `denoise`: how, in a sentence; or None where nothing is left to reduce."""
 
     def finish(self) -> None:
         """Encode and write what is not done yet, and say so, and Generated last. Needs no device."""
@@ -60,9 +77,14 @@ class Run:
     say: Say
     seconds: float = 0.0
     memory: dict[str, float] = field(default_factory=dict)
+    batches: list[int] = field(default_factory=list)
+    reference_way: str | None = None
 
     def of(self, pipeline: Any, arguments: Mapping[str, Any], cancelled: Callable[[], bool]) -> Any:
-        """Call the pipeline and return its output. Raises Cancelled after the step during which that was asked."""
+        """Call the pipeline and return its output. Raises Cancelled after the step during which that was asked.
+
+        Several runs of one request (a batch in parts) add up.
+        """
         device.start_measuring(self.host.device)
         started = last = time.monotonic()
 
@@ -85,7 +107,7 @@ class Run:
             callback_on_step_end=after_step,
             callback_on_step_end_tensor_inputs=["latents"],
         )
-        self.seconds = time.monotonic() - started
+        self.seconds += time.monotonic() - started
         self.memory = device.memory(self.host.device)
         return output
 
@@ -99,8 +121,9 @@ class Run:
             memory=self.memory or device.memory(self.host.device),
             versions=self.host.versions,
             threads=self.host.threads,
-            batches=[self.request.num_images],
+            batches=self.batches or [self.request.num_images],
             render_scale=str(resident.spec.render_scale),
+            reference_way=self.reference_way,
         )
 
 

@@ -1,25 +1,58 @@
-"""The engine on diffusers: one device, one resident model at a time, whatever its family."""
+"""The engine on diffusers: one device, and on it a pool of models of every family."""
 
 import time
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import torch
 
 from workers.engines import device
 from workers.engines.config import LOADING, EngineConfig
 from workers.engines.drawing import Drawing, Host, Resident, Say, judge
-from workers.engines.faults import Cancelled, InvalidParameters
+from workers.engines.faults import Cancelled, InvalidParameters, out_of_memory
 from workers.engines.loading import load_sdxl, load_wan
-from workers.engines.messages import Alive, Generate, Loaded
+from workers.engines.messages import Alive, Generate, Loaded, Reduced
+from workers.engines.pool import Part, Place, Pool
 from workers.engines.sdxl import SdxlDrawing
 from workers.engines.wan import WanDrawing
 from workers.errors import Misconfigured
-from workers.models import DIGESTS, inspect_model
+from workers.models import DIGESTS, ModelSpec, inspect_model
 from workers.presets import KNOWN_VARIANTS, PRESETS, SDXL, WAN
 
-_LOADERS: Final[dict[str, Callable[..., Any]]] = {SDXL: load_sdxl, WAN: load_wan}
-_DRAWINGS: Final[dict[str, Callable[[Host, Resident, Generate, Say], Drawing]]] = {SDXL: SdxlDrawing, WAN: WanDrawing}
+LEFT_FREE: Final = 0.2
+"""Of a GPU's memory, for what is neither weights nor known before: activations, the decoder, fragments."""
+
+
+class Source(NamedTuple):
+    """A model that may be loaded: the name by which the history knows it, its family, where it lies."""
+
+    name: str
+    family: str
+    path: Path
+
+
+class Recipe(NamedTuple):
+    """What is done with a family's models. `parked` are the parts that go to the host's memory first."""
+
+    load: Callable[..., Any]
+    draw: Callable[[Host, Resident, Generate, Say], Drawing]
+    parked: frozenset[str] = frozenset()
+
+
+RECIPES: Final[Mapping[str, Recipe]] = {
+    SDXL: Recipe(load_sdxl, SdxlDrawing),
+    WAN: Recipe(load_wan, WanDrawing, frozenset({"text_encoder"})),
+}
+
+
+@dataclass(eq=False)
+class ModulePart(Part):
+    """A network of torch's."""
+
+    module: Any = None
 
 
 class DiffusersEngine:
@@ -43,67 +76,107 @@ class DiffusersEngine:
             embed_prompt=config.embed_prompt,
         )
         self.families = sorted({KNOWN_VARIANTS[name] for name in config.models if name in KNOWN_VARIANTS})
-        self._resident: Resident | None = None
+        self.pool = Pool(self._budget(), device.free)
+        self._loaded: dict[str, tuple[ModelSpec, Any]] = {}
 
     def draw(self, request: Generate, say: Say, cancelled: Callable[[], bool]) -> Callable[[], None]:
         """Denoise and decode; return what is left to do: encode, write, and say AssetWritten and Generated.
 
-        Raises Cancelled between steps, InvalidParameters, Misconfigured for the model's files, or what torch raises.
+        Out of memory, the other models go first, then the batch is made smaller. Raises Cancelled between steps,
+        InvalidParameters, Misconfigured for the model's files, MemoryError, or what torch raises.
         """
-        try:
-            return self._draw(request, say, cancelled)
-        except RuntimeError as error:
-            out_of_memory = type(error).__name__ == "OutOfMemoryError"
-            if not out_of_memory:
-                raise
-        # Outside the except block: the exception's frames held the tensors that are to be freed.
-        device.free()
-        raise MemoryError(f"no memory on {self.host.device} for {request.num_images} x {request.frames} frames")
-
-    def _draw(self, request: Generate, say: Say, cancelled: Callable[[], bool]) -> Callable[[], None]:
         judge(request)
-        if request.job_type not in PRESETS:
-            raise InvalidParameters(f"job type {request.job_type!r} is unknown; known: {', '.join(PRESETS)}")
-        family = PRESETS[request.job_type].family
-        resident = self._model(request, family, say)
+        resident, recipe = self._resident(self._source(request), say, request.request_id)
         if cancelled():
             raise Cancelled
-        drawing = _DRAWINGS[family](self.host, resident, request, say)
-        if len(set(request.done)) < request.num_images:
-            drawing.denoise(cancelled)
+        drawing = recipe.draw(self.host, resident, request, say)
+        if len(set(request.done)) == request.num_images:
+            return drawing.finish
+        while not self._fits(drawing, cancelled):
+            # Outside the except block: the exception's frames held the tensors that are to be freed.
+            device.free()
+            if self.pool.release_others(resident.name, say, request.request_id):
+                continue
+            why = drawing.reduce()
+            if why is None:
+                what = f"{request.num_images} x {request.frames} frames"
+                raise MemoryError(f"no memory on {self.host.device} for {what}")
+            say(Reduced(request_id=request.request_id, what="batch", why=why))
         return drawing.finish
 
-    def _model(self, request: Generate, family: str, say: Say) -> Resident:
-        """The model that the request names, loaded if it is not resident; another one makes room first."""
+    def _fits(self, drawing: Drawing, cancelled: Callable[[], bool]) -> bool:
+        try:
+            drawing.denoise(cancelled)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            return False
+        return True
+
+    def _source(self, request: Generate) -> Source:
+        """The model that draws the request."""
+        if request.job_type not in PRESETS:
+            raise InvalidParameters(f"job type {request.job_type!r} is unknown; known: {', '.join(PRESETS)}")
         if request.model not in self.config.models:
             known = ", ".join(sorted(self.config.models)) or "none"
             raise InvalidParameters(f"model {request.model!r} is not configured; known: {known}")
-        asked = (request.model, family)
-        if self._resident is not None and (self._resident.spec.name, self._resident.spec.family) == asked:
-            return self._resident
-        say(Alive(request_id=request.request_id, doing=f"{LOADING} {request.model}"))
+        return Source(request.model, PRESETS[request.job_type].family, self.config.models[request.model])
+
+    def _resident(self, source: Source, say: Say, request_id: str) -> tuple[Resident, Recipe]:
+        """The model, loaded into the host's memory if it is not held: its drawing brings it to the device."""
+        recipe = RECIPES[source.family]
+        if source.name not in self._loaded or self._loaded[source.name][0].family != source.family:
+            self._load(source, recipe, say, request_id)
+        spec, pipeline = self._loaded[source.name]
+        names = [part.name for part in self.pool.held[source.name].parts]
+
+        def bring(*parts: str) -> None:
+            self.pool.bring(source.name, parts or names, say, request_id)
+
+        def add(name: str, module: Any) -> None:
+            self.pool.held[source.name].parts.append(self._part(name, module, recipe))
+
+        return Resident(spec=spec, pipeline=pipeline, bring=bring, add=add), recipe
+
+    def _load(self, source: Source, recipe: Recipe, say: Say, request_id: str) -> None:
+        say(Alive(request_id=request_id, doing=f"{LOADING} {source.name}"))
         started = time.monotonic()
-        if self._resident is not None:
-            self._resident = None
-            device.free()
         spec = inspect_model(
-            request.model,
-            family,
-            self.config.models[request.model],
-            cache=self.config.lock_dir / DIGESTS,
-            compute_digest=True,
+            source.name, source.family, source.path, cache=self.config.lock_dir / DIGESTS, compute_digest=True
         )
         if spec.problem is not None:
             raise Misconfigured(spec.problem, error_type="ModelUnusable")
         dtype = device.dtype_of(self.config.dtype, self.host.device)
-        self._resident = Resident(spec, _LOADERS[family](spec.path, dtype=dtype, device=self.host.device))
+        pipeline = recipe.load(spec.path, dtype=dtype, device=self.host.device)
+        self._loaded[source.name] = spec, pipeline
+        modules = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+        parts = [self._part(name, module, recipe) for name, module in modules.items()]
+        self.pool.hold(source.name, parts, partial(self._loaded.pop, source.name))
         say(
             Loaded(
-                request_id=request.request_id,
-                model=request.model,
+                request_id=request_id,
+                model=source.name,
                 seconds=time.monotonic() - started,
                 bytes=spec.bytes,
-                digest=self._resident.digest,
+                digest=spec.digest or "",
             )
         )
-        return self._resident
+
+    def _part(self, name: str, module: Any, recipe: Recipe) -> Part:
+        """The part that holds this network, which another model may have brought along."""
+        for held in self.pool.held.values():
+            for part in held.parts:
+                if isinstance(part, ModulePart) and part.module is module:
+                    return part
+
+        def move(to: Place) -> None:
+            module.to(self.host.device if to == "device" else "cpu")
+
+        size = sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
+        return ModulePart(name=name, bytes=size, move=move, parkable=name in recipe.parked, module=module)
+
+    def _budget(self) -> int | None:
+        if self.config.memory_bytes is not None:
+            return self.config.memory_bytes
+        total = device.total_memory(self.host.device)
+        return None if total is None else int(total * (1 - LEFT_FREE))

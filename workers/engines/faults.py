@@ -10,6 +10,7 @@ from workers.errors import StageEnds
 _LOST: Final = (
     "CUDA error", "cuBLAS error", "CUBLAS_STATUS_", "cuDNN error", "CUDNN_STATUS_", "CUDA driver error",
 )  # fmt: skip
+_NO_MEMORY: Final = ("CUDA error: out of memory", "DefaultCPUAllocator: can't allocate memory")
 
 
 class Cancelled(Exception):
@@ -27,15 +28,20 @@ def device_is_lost(error: Exception) -> bool:
     one did. torch raises RuntimeError, or its subclass AcceleratorError since 2.8; cuBLAS and cuDNN say their status.
     What is only out of memory leaves the context whole.
     """
-    if not isinstance(error, RuntimeError) or _out_of_memory(error):
+    if not isinstance(error, RuntimeError) or out_of_memory(error):
         return False
     return type(error).__name__ == "AcceleratorError" or any(words in str(error) for words in _LOST)
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """torch's OutOfMemoryError is known by its name, so that the null engine needs no torch."""
-    kind = type(error).__name__
-    return isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "CUDA error: out of memory" in str(error)
+def out_of_memory(error: Exception) -> bool:
+    """Whether the device, or the host that stands in for one, had no memory left.
+
+    torch's OutOfMemoryError is known by its name, so that the null engine needs no torch; on the CPU its allocator
+    raises a plain RuntimeError.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 def failed(request_id: str, error: Exception) -> Failed:
@@ -46,7 +52,7 @@ def failed(request_id: str, error: Exception) -> Failed:
             error_class, message = "cancelled", "Cancelled"
         case StageEnds():
             error_class, message, kind = error.error_class, error.message, error.error_type
-        case _ if _out_of_memory(error):
+        case _ if out_of_memory(error):
             error_class, message = "device_memory", "Insufficient VRAM for generation"
         case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             error_class, message = "misconfiguration", f"The spool cannot be written: {error.strerror}"

@@ -19,24 +19,23 @@ from workers.weights import header, weight_files
 
 
 def load_sdxl(path: Path, *, dtype: Any, device: str) -> Any:
-    """A `StableDiffusionXLPipeline` on the device, from a diffusers folder or a single `.safetensors` file.
+    """A `StableDiffusionXLPipeline` in the host's memory, from a diffusers folder or a single `.safetensors` file.
 
-    Never asks the hub and never unpickles. Raises Misconfigured with one sentence for whatever is wrong with the
-    files, and lets a lack of device memory through.
+    It is set up for the device. Never asks the hub and never unpickles. Raises Misconfigured with one sentence for
+    whatever is wrong with the files, and lets a lack of memory through.
     """
     with _sentences(path):
         pipeline = _from_folder(path, dtype) if path.is_dir() else _from_file(path, dtype)
     if path.is_dir():
         _check_whole(path, pipeline, ("unet", "vae", "text_encoder", "text_encoder_2"))
     pipeline.set_progress_bar_config(disable=True)  # one of its own: the pipeline's steps
-    pipeline.to(device)
     if device.startswith("cuda"):
         pipeline.vae.enable_slicing()  # six 1024-pixel images decoded at once want more than 40 GB
     return pipeline
 
 
 def load_wan(path: Path, *, dtype: Any, device: str) -> Any:
-    """A `WanPipeline` on the device, from a diffusers folder; otherwise as `load_sdxl`.
+    """A `WanPipeline` in the host's memory, from a diffusers folder; otherwise as `load_sdxl`.
 
     In half precision it is bfloat16, in which WAN was trained: its text encoder leaves the range of float16. The VAE
     stays in float32.
@@ -48,7 +47,6 @@ def load_wan(path: Path, *, dtype: Any, device: str) -> Any:
         )
     _check_whole(path, pipeline, ("transformer", "vae", "text_encoder"))
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.to(device)
     return pipeline
 
 

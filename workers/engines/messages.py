@@ -4,7 +4,7 @@ Small typed messages over a pipe, msgpack with a length before it. Files never t
 spool, and messages carry their names and digests. Nothing in this module imports torch.
 """
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -16,12 +16,23 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="say", tag=Tr
 # To the engine process ------------------------------------------------------------------------------------------
 
 
+class ReferenceFile(msgspec.Struct, frozen=True):
+    """A picture to hold to: an upright RGB PNG in the job's spool folder. `role` is single, start or end."""
+
+    role: str
+    name: str
+    digest: str
+
+
 class Generate(Message, frozen=True):
     """Make the assets of one job. `spool` is an absolute folder; files are named `asset_{index}.png` or `.mp4`.
 
     `done` lists the asset indexes that are already safe in the spool and are not made again. `width` and `height`
     are the resolved size in pixels before a model's render scale. `seed` is of image 0; image i uses
     (seed + i) mod 2**63. `job_type` chooses the family ("sdxl_*" or WAN's).
+
+    `reference_strength` is 0.1 to 1.0 and grows with closeness to the references; `reference_type` is style,
+    composition or character (SDXL). `reference_fit` brings a reference to the size that is drawn: letterbox or crop.
     """
 
     request_id: str
@@ -41,6 +52,10 @@ class Generate(Message, frozen=True):
     done: list[int] = []
     solver: str | None = None
     shift: float | None = None
+    references: list[ReferenceFile] = []
+    reference_strength: float = 0.5
+    reference_type: str = "style"
+    reference_fit: Literal["letterbox", "crop"] = "letterbox"
     embed_prompt: bool = True
     checkpoint_seconds: float | None = None
     resume_from: str | None = None
@@ -100,6 +115,25 @@ class Loaded(Message, frozen=True):
     digest: str
 
 
+class Moved(Message, frozen=True):
+    """Parts of a model changed their place: to the "device", to the "host"'s memory, or they were "released"."""
+
+    request_id: str
+    model: str
+    parts: list[str]
+    to: Literal["device", "host", "released"]
+    seconds: float
+    bytes: int
+
+
+class Reduced(Message, frozen=True):
+    """That request goes on with less than was asked: what, and why."""
+
+    request_id: str
+    what: str
+    why: str
+
+
 class Progress(Message, frozen=True):
     """Denoising step `step` of `of` (1-based) is done. Also the sign of life."""
 
@@ -144,7 +178,11 @@ class AssetWritten(Message, frozen=True):
 
 
 class Generated(Message, frozen=True):
-    """All assets are written. `memory` in GiB: `vram_used_gb`, `vram_total_gb` on CUDA; `peak_rss_gb` always."""
+    """All assets are written. `memory` in GiB: `vram_used_gb`, `vram_total_gb` on CUDA; `peak_rss_gb` always.
+
+    `batches` are the sizes in which the images were drawn. `reference_way` says how references were used, such as
+    "img2img" or "vace"; None without one.
+    """
 
     request_id: str
     device_seconds: float
@@ -155,6 +193,7 @@ class Generated(Message, frozen=True):
     threads: int
     batches: list[int]
     render_scale: str | None = None
+    reference_way: str | None = None
 
 
 class Enhanced(Message, frozen=True):
@@ -183,7 +222,18 @@ class Failed(Message, frozen=True):
 
 ToEngine = Generate | Enhance | Cancel | Shutdown
 FromEngine = (
-    Ready | Started | Loaded | Progress | Alive | CheckpointWritten | AssetWritten | Generated | Enhanced | Failed
+    Ready
+    | Started
+    | Loaded
+    | Moved
+    | Reduced
+    | Progress
+    | Alive
+    | CheckpointWritten
+    | AssetWritten
+    | Generated
+    | Enhanced
+    | Failed
 )
 
 MAX_MESSAGE: Final = 8 * 1024 * 1024

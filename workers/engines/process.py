@@ -64,7 +64,7 @@ class NullDrawer:
             say(message)
         raise RuntimeError("the null engine ended without an answer")
 
-    def enhance(self, request: Enhance) -> Enhanced:
+    def enhance(self, request: Enhance, say: Callable[[Message], None], cancelled: Callable[[], bool]) -> Enhanced:
         """Answer one prompt."""
         (answer,) = self.engine.run(request, DiskSpool(Path()))
         if not isinstance(answer, Enhanced):

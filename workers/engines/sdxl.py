@@ -29,9 +29,14 @@ class SdxlDrawing:
         self._pixels: Any = None
         self._scheduler = type(resident.pipeline.scheduler).__name__
 
+    def reduce(self) -> str | None:
+        """See `Drawing`."""
+        return None
+
     def denoise(self, cancelled: Callable[[], bool]) -> None:
         """See `Drawing`. The pixels are (n, height, width, 3), 0..1."""
         request, pipeline = self._request, self._resident.pipeline
+        self._resident.bring()
         # A scheduler holds the state of a run, so each gets one of its own.
         pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
         width, height = self._size

@@ -46,8 +46,8 @@ class Drawer(Protocol):
 class Enhancer(Protocol):
     """What enhances prompts."""
 
-    def enhance(self, request: Enhance) -> Enhanced:
-        """Answer one prompt."""
+    def enhance(self, request: Enhance, say: Say, cancelled: Callable[[], bool]) -> Enhanced:
+        """Answer one prompt. Raises what `faults` knows."""
 
 
 def frames(descriptor: int) -> Iterator[bytes]:
@@ -134,7 +134,7 @@ class Server:
                 raise Cancelled
             self.say(Started(request_id=request_id))
             if isinstance(request, Enhance):
-                self.say(self._enhance(request))
+                self.say(self._enhance(request, lambda: request_id in self._cancelled))
                 self._forget(request_id)
                 return
             left = self._drawer.draw(request, self.say, lambda: request_id in self._cancelled)
@@ -144,10 +144,10 @@ class Server:
         else:
             self._encoding.put((request_id, left))
 
-    def _enhance(self, request: Enhance) -> Enhanced:
+    def _enhance(self, request: Enhance, cancelled: Callable[[], bool]) -> Enhanced:
         if self._enhancer is None:
             return Enhanced(request_id=request.request_id, text=None, seconds=0.0, reason="no enhancer model")
-        return self._enhancer.enhance(request)
+        return self._enhancer.enhance(request, self.say, cancelled)
 
     def _encode(self) -> None:
         while (work := self._encoding.get()) is not None:

@@ -42,9 +42,14 @@ class WanDrawing:
         self._shift = WAN_SHIFT if request.shift is None else request.shift
         self._pixels: Any = None  # (frames, height, width, 3) of uint8
 
+    def reduce(self) -> str | None:
+        """See `Drawing`: one picture or video is no batch."""
+        return None
+
     def denoise(self, cancelled: Callable[[], bool]) -> None:
         """See `Drawing`."""
         request, pipeline = self._request, self._resident.pipeline
+        self._resident.bring()
         # A scheduler holds the state of a run, so each gets one of its own.
         pipeline.scheduler = UniPCMultistepScheduler.from_config(
             pipeline.scheduler.config,

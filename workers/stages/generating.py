@@ -158,6 +158,7 @@ def _media(end: Generated, before: float) -> MediaGenerated:
         render_scale=end.render_scale,
         threads=end.threads,
         batches=end.batches,
+        reference_way=end.reference_way,
     )
 
 

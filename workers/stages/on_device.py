@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from statemachine import decisions
-from statemachine.events import Event, ModelLoaded
+from statemachine.events import Degraded, Event, ModelLoaded, ModelMoved
 from statemachine.job import Job
 from workers.engines.messages import (
     Alive,
@@ -16,7 +16,9 @@ from workers.engines.messages import (
     Generate,
     Generated,
     Loaded,
+    Moved,
     Progress,
+    Reduced,
     Started,
 )
 from workers.errors import GiveUp
@@ -59,6 +61,14 @@ def follow(order: Generate | Enhance, tools: Tools, hear: Callable[[FromEngine],
                     tools.record(
                         ModelLoaded(model=said.model, seconds=said.seconds, bytes=said.bytes, digest=said.digest)
                     )
+                case Moved():
+                    tools.record(
+                        ModelMoved(
+                            model=said.model, parts=said.parts, to=said.to, seconds=said.seconds, bytes=said.bytes
+                        )
+                    )
+                case Reduced():
+                    tools.record(Degraded(what=said.what, why=said.why))
                 case Progress():
                     tools.recorder.progress(tools.job, {"step": said.step, "of": said.of, "seconds": said.seconds})
                 case Alive():
