@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from workers.errors import Misconfigured
-from workers.presets import SDXL, WAN
+from workers.presets import SDXL, WAN, WAN_VACE
 from workers.weights import MANIFEST, DigestCache, digest_of, digested_files, header, size_of, weight_files
 
 SDXL_PARTS: Final = {
@@ -18,7 +18,7 @@ SDXL_PARTS: Final = {
     "conditioner.embedders.0.": "first text encoder",
     "conditioner.embedders.1.": "second text encoder",
 }
-PIPELINES: Final = {SDXL: "StableDiffusionXLPipeline", WAN: "WanPipeline"}
+PIPELINES: Final = {SDXL: "StableDiffusionXLPipeline", WAN: "WanPipeline", WAN_VACE: "WanVACEPipeline"}
 """Family → diffusers' class that draws with it."""
 
 _PICKLED: Final = (".ckpt", ".pt", ".pth", ".bin", ".pkl")

@@ -7,6 +7,8 @@ import msgspec
 
 SDXL: Final = "sdxl"
 WAN: Final = "wan"
+WAN_VACE: Final = "wan_vace"
+QWEN: Final = "qwen"
 
 WAN_TASK: Final = "t2v-1.3B"
 WAN_SOLVER: Final = "unipc"
@@ -15,6 +17,9 @@ WAN_FPS: Final = 16
 
 LUSTIFY: Final = "lustify_sdxl"
 WAN_1_3B: Final = "wan_2_1_1_3b"
+WAN_VACE_1_3B: Final = "wan_2_1_vace_1_3b"
+QWEN_7B: Final = "qwen_2_5_7b"
+"""The last two are no variants that a payload may name: they serve jobs of the others."""
 
 KNOWN_VARIANTS: Final[Mapping[str, str]] = {LUSTIFY: SDXL, WAN_1_3B: WAN}
 """Model variant → family: what the producer knows today. A service with more models passes a table of its own."""
