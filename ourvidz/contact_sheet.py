@@ -1,55 +1,100 @@
-"""A contact sheet: many pictures on one page, each with its caption."""
+"""A contact sheet: what several jobs made, each job a strip of pictures under its title, its references beside them."""
 
-import math
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
-CELL: Final = 256
-GAP: Final = 24
-TEXT: Final = 44
+CELL: Final = 168
+"""Pixels along the longer side of a picture."""
+GAP: Final = 12
+BETWEEN: Final = 28
+HEAD: Final = 42
+FOOT: Final = 20
 PAPER: Final = "#16181d"
 INK: Final = "#e8e6e3"
 DIM: Final = "#9a978f"
+MARK: Final = "#d08c4a"
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture of the sheet. `below` is cut where the cell ends."""
+class Cell:
+    """One picture with its label. A reference is framed."""
 
-    path: Path
-    caption: str
-    below: str = ""
+    picture: Image.Image
+    label: str
+    reference: bool = False
 
 
-def contact_sheet(pictures: list[Picture], path: Path, *, columns: int = 5) -> None:
-    """Write a PNG with all `pictures`, enlarged or reduced to cells of 256 pixels, in the given order."""
-    columns = max(1, min(columns, len(pictures)))
-    rows = math.ceil(len(pictures) / columns)
-    sheet = Image.new("RGB", (GAP + columns * (CELL + GAP), GAP + rows * (CELL + TEXT + GAP)), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=13)
-    for number, picture in enumerate(pictures):
-        left = GAP + number % columns * (CELL + GAP)
-        top = GAP + number // columns * (CELL + TEXT + GAP)
-        with Image.open(picture.path) as opened:
-            image = opened.convert("RGB")
-        scale = min(CELL / image.width, CELL / image.height)
-        shown = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
-        sheet.paste(shown, (left + (CELL - shown.width) // 2, top + (CELL - shown.height) // 2))
-        draw.text((left, top + CELL + 6), _cut(draw, picture.caption, font), INK, font=font)
-        draw.text((left, top + CELL + 24), _cut(draw, picture.below, font), DIM, font=font)
+@dataclass(frozen=True)
+class Strip:
+    """One job. `below` is cut where the strip ends."""
+
+    title: str
+    below: str
+    cells: Sequence[Cell]
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return len(self.cells) * (CELL + GAP) - GAP
+
+
+def contact_sheet(strips: Sequence[Strip], path: Path, *, columns: int = 8) -> None:
+    """Write a PNG with all strips in the given order, as many to a row as `columns` cells hold."""
+    rows = _rows(strips, columns)
+    tall = HEAD + CELL + FOOT + BETWEEN
+    width = max(sum(strip.width for strip in row) + BETWEEN * (len(row) + 1) for row in rows)
+    sheet = Image.new("RGB", (width, BETWEEN + tall * len(rows)), PAPER)
+    top = BETWEEN
+    for row in rows:
+        left = BETWEEN
+        for strip in row:
+            _draw(sheet, strip, left, top)
+            left += strip.width + BETWEEN
+        top += tall
     sheet.save(path, optimize=True)
 
 
-def _cut(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """As much of `text` as a cell is wide, in letters that Pillow's own font has."""
-    text = unicodedata.normalize("NFKD", text.replace("—", "-")).encode("ascii", "ignore").decode()
-    if draw.textlength(text, font=font) <= CELL:
+def _rows(strips: Sequence[Strip], columns: int) -> list[list[Strip]]:
+    rows: list[list[Strip]] = [[]]
+    for strip in strips:
+        if rows[-1] and sum(len(other.cells) for other in rows[-1]) + len(strip.cells) > columns:
+            rows.append([])
+        rows[-1].append(strip)
+    return rows
+
+
+def _draw(sheet: Image.Image, strip: Strip, left: int, top: int) -> None:
+    draw = ImageDraw.Draw(sheet)
+    large, small = ImageFont.load_default(size=14), ImageFont.load_default(size=12)
+    draw.text((left, top), _cut(draw, strip.title, large, strip.width), INK, font=large)
+    draw.text((left, top + 20), _cut(draw, strip.below, small, strip.width), DIM, font=small)
+    for cell in strip.cells:
+        picture = cell.picture.convert("RGB")
+        scale = min(CELL / picture.width, CELL / picture.height)
+        size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+        shown = picture.resize(size, Image.Resampling.LANCZOS)
+        x, y = left + (CELL - shown.width) // 2, top + HEAD + (CELL - shown.height) // 2
+        sheet.paste(shown, (x, y))
+        if cell.reference:
+            draw.rectangle((x - 3, y - 3, x + shown.width + 2, y + shown.height + 2), outline=MARK, width=2)
+        label = _cut(draw, cell.label, small, CELL)
+        indent = (CELL - draw.textlength(label, font=small)) // 2
+        draw.text((left + indent, top + HEAD + CELL + 5), label, MARK if cell.reference else DIM, font=small)
+        left += CELL + GAP
+
+
+def _cut(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
+    """As much of `text` as there is room for, in letters that Pillow's own font has."""
+    text = unicodedata.normalize("NFKD", text.replace("—", "-").replace("×", "x")).encode("ascii", "ignore").decode()
+    if draw.textlength(text, font=font) <= width:
         return text
-    while text and draw.textlength(text + "...", font=font) > CELL:
+    while text and draw.textlength(text + "...", font=font) > width:
         text = text[:-1]
     return text.rstrip() + "..."

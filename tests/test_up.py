@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from ourvidz import settings as settings_module
+from ourvidz.demo.service import embedded
 from ourvidz.layers import SettingsError
-from ourvidz.processes.demo import _embedded
 from ourvidz.processes.holding import hold
 from ourvidz.processes.up import Child, child_environment
 from ourvidz.processes.valkey import EmbeddedValkey
@@ -38,7 +38,7 @@ def _child(settings: Settings, redis_url: str | None) -> Settings:
 
 def test_the_demo_reaches_nobodys_service(production: Settings, tmp_path: Path) -> None:
     """Its children find no Redis, no keys and no secret, and so start a Valkey of their own."""
-    own = production.model_copy(update=_embedded(production, tmp_path, tmp_path / "model", "http://127.0.0.1:1/"))
+    own = embedded(production, tmp_path, {"sdxl_model": tmp_path}, {"callback_url": "http://127.0.0.1:1/"})
     child = _child(own, None)
     assert child.redis_url is None
     assert child.callback_url == "http://127.0.0.1:1/"

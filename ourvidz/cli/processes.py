@@ -1,4 +1,5 @@
-"""`up`, `worker`, `supervisor` and `demo`: the long-running commands. What they do stands in `ourvidz.processes`."""
+"""`up`, `worker`, `supervisor` and `demo`: the long-running commands. What they do stands in `ourvidz.processes` and
+`ourvidz.demo`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -76,14 +77,14 @@ def demo(
         "demo-output"
     ),
 ) -> None:
-    """Run the whole service once, on real engines with tiny models, with pictures on disk.
+    """Run the whole service once, every job type and reference mode, on real engines with tiny models.
 
     \b
     Example:
         ourvidz demo --output demo-output
     """
     settings = _prepared(ctx)
-    from ourvidz.processes.demo import main
+    from ourvidz.demo.show import main
 
     raise typer.Exit(main(settings, output.absolute()))
 
