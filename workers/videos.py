@@ -50,4 +50,4 @@ def frames_of(data: bytes, indexes: Collection[int]) -> dict[int, Image.Image]:
 
     with av.open(io.BytesIO(data), "r", format="mp4") as container:
         shown = ((index, frame) for index, frame in enumerate(container.decode(video=0)) if index in indexes)
-        return {index: frame.to_image() for index, frame in shown}
+        return {index: frame.to_image() for index, frame in shown}  # type: ignore[no-untyped-call]

@@ -208,6 +208,7 @@ def served(
     random: Random,
     *,
     model: Path | None = None,
+    settings: Mapping[str, str] | None = None,
     step_seconds: float = 0.03,
     slowest: float | None = None,
 ) -> Iterator[tuple[Service, SlowReceiver]]:
@@ -217,6 +218,7 @@ def served(
     more = {"OURVIDZ_ENGINE": engine, "OURVIDZ_NULL_STEP_SECONDS": str(step_seconds)}
     if model is not None:
         more["OURVIDZ_SDXL_MODEL"] = str(model)
+    more |= settings or {}
     try:
         usual = 0.6 if engine == "null" else 1.2
         receiver = SlowReceiver(Random(random.random()), slowest=usual if slowest is None else slowest)
