@@ -13,6 +13,8 @@ TABLES: Final[dict[str, str]] = {
     "workers": "One row per worker process: what it can do, and when it was last heard.",
     "dead_letters": "Payloads that could not become jobs, byte for byte.",
     "queues": "Queues that are paused. A queue without a row here is served.",
+    "completion_statistics": "A view: one row per completed job, for reports. A job requeued since is not in it until "
+    "it completes again.",
     "retention_door": "Empty but inside a transaction that deletes events; see below.",
 }
 
@@ -104,7 +106,7 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "seconds": "it took to encode and write",
         "bucket": "where it was uploaded; null before",
         "key": "its path inside the bucket",
-        "url": "where the storage gave one",
+        "url": "not written: URLs are made for each callback",
         "uploaded_at": "when",
     },
     "job_leases": {
@@ -150,6 +152,7 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "started_at": "when it started",
         "last_seen_at": "its last sign of life, at least three times a lease",
     },
+        "resident": "JSON list of the model variants that its engine has loaded",
     "dead_letters": {
         "id": "the number that `ourvidz deadletters show` takes",
         "job_id": "where one could be read",
@@ -169,6 +172,15 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "reason": "why",
     },
     "retention_door": {
+    "completion_statistics": {
+        "job_id": "the job",
+        "user_id": "the owner",
+        "job_type": "one of the ten types",
+        "reference_mode": "none, single, start, end or both",
+        "assets_generated": "how many pictures or videos its last run made",
+        "total_size_mb": "their size together, in units of 1,048,576 bytes",
+        "completion_timestamp": "when that run ended",
+    },
         "id": "any number",
         "opened_by": "who",
         "reason": "why",

@@ -15,6 +15,7 @@ from docs.columns import COLUMNS, TABLES
 from statemachine.events import KINDS, Event
 from statemachine.states import LIVE, State
 from statemachine.store.schema import metadata
+from statemachine.store.views import declared
 from statemachine.table import TABLE, diagram
 
 ROOT: Final = Path(__file__).parent.parent
@@ -34,8 +35,9 @@ def events() -> str:
 
 
 def tables() -> str:
-    """Every table and its columns. Raises KeyError for one that `docs/columns.py` does not explain."""
-    return "\n\n".join(_table(metadata.tables[name]) for name in TABLES)
+    """Every table or view and its columns. Raises KeyError for one that `docs/columns.py` does not explain."""
+    known = {**metadata.tables, **declared.tables}
+    return "\n\n".join(_table(known[name]) for name in TABLES)
 
 
 def fill(text: str) -> str:

@@ -3,11 +3,12 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from statemachine.store import triggers
+from statemachine.store import triggers, views
 from statemachine.store.database import open_engine
 from statemachine.store.schema import metadata
 
 assert triggers.SQLITE, "the triggers belong to the tables"
+assert views.SQL, "and so do the views"
 
 
 def run(connection: Connection) -> None:

@@ -128,7 +128,7 @@ def rejected(connection: Connection, job_id: str) -> list[Row]:
 
 
 def list_workers(connection: Connection) -> list[Row]:
-    """Rows of `workers`, the latest heard first; `models` and `job_types` decoded, `jobs` the ids they hold."""
+    """Rows of `workers`, the latest heard first; lists in them decoded, `jobs` the ids they hold."""
     held: dict[str, list[str]] = {}
     holding = select(jobs.c.worker_id, jobs.c.id).where(jobs.c.finished_at.is_(None), jobs.c.worker_id.is_not(None))
     for worker_id, job_id in connection.execute(holding):
@@ -139,6 +139,7 @@ def list_workers(connection: Connection) -> list[Row]:
             **row,
             "models": _names(row["models"]),
             "job_types": _names(row["job_types"]),
+            "resident": _names(row["resident"] or "[]"),
             "jobs": held.get(row["worker_id"], []),
         }
         for row in connection.execute(query).mappings()

@@ -236,6 +236,7 @@ workers: Final = Table(
     Column("version", Text, nullable=False),
     Column("started_at", Utc, nullable=False),
     Column("last_seen_at", Utc, nullable=False),
+    Column("resident", Text),
 )
 
 dead_letters: Final = Table(

@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import uuid4
 
+from statemachine import decisions
 from statemachine import events as e
 from statemachine.admission import NewJob
 from statemachine.job import Job
@@ -49,3 +50,22 @@ def asset(index: int = 0) -> e.AssetGenerated:
     return e.AssetGenerated(
         index=index, seed=7 + index, name=f"asset_{index}.png", digest=f"{index}" * 64, bytes=9, width=8, height=8
     )
+
+
+def live_through(store: EventStore, job_id: str | None = None, *, assets: int = 2) -> str:
+    """A job from its admission, or from its requeueing, to its completion; returns its id."""
+    if job_id is None:
+        new = new_job(request={"reference_mode": "start"})
+        store.admit([new])
+        job_id = new.job_id
+    (job,) = store.claim(claimant(), drawing=1)
+    assert job.id == job_id
+    made = [asset(index) for index in range(assets)]
+    job = store.append(job, [*decisions.start(job), *made, e.MediaGenerated(device_seconds=1.5, engine="null")])
+    uploaded = [
+        e.AssetUploaded(index=one.index, bucket="b", key=f"u/x_{one.index}.png", digest=one.digest, bytes=one.bytes)
+        for one in made
+    ]
+    job = store.append(job, [*decisions.start(job), *uploaded, e.MediaUploaded()])
+    store.append(job, [*decisions.start(job), *decisions.finish(job, now=store.now(), notified=False)])
+    return job_id

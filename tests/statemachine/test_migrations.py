@@ -1,34 +1,40 @@
-"""`migrations/` equals the declared tables, triggers and indexes, on both databases."""
+"""`migrations/` equals the declared tables, triggers, indexes and views, on both databases."""
 
 import secrets
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
+from sqlalchemy.exc import DBAPIError
 
 from ourvidz.migrate import current, upgrade
+from statemachine import decisions
 from statemachine.errors import SchemaMismatch
-from statemachine.store import EventStore, open_store, triggers
+from statemachine.store import EventStore, open_store, triggers, views
 from statemachine.store.database import open_engine
 from statemachine.store.schema import metadata
 from statemachine.store.schema_version import REQUIRED
+from statemachine.store.views import completion_statistics
 from tests.servers import _run, database_url
+from tests.statemachine.builders import TYPE, live_through, new_job
 
 
 def written(connection: Connection) -> set[tuple[str, str]]:
-    """Indexes, triggers and functions as the database holds them."""
+    """Indexes, triggers, functions and views as the database holds them."""
     if connection.dialect.name == "sqlite":
-        query = "SELECT name, sql FROM sqlite_master WHERE type IN ('trigger', 'index') AND sql IS NOT NULL"
+        query = "SELECT name, sql FROM sqlite_master WHERE type IN ('trigger', 'index', 'view') AND sql IS NOT NULL"
     else:
         query = (
             "SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal "
             "UNION ALL SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' "
-            "UNION ALL SELECT proname, prosrc FROM pg_proc WHERE proname LIKE 'job_events%'"
+            "UNION ALL SELECT proname, prosrc FROM pg_proc WHERE proname LIKE 'job_events%' "
+            "UNION ALL SELECT viewname, definition FROM pg_views WHERE schemaname = 'public'"
         )
     rows = connection.execute(text(query)).all()
     return {(name, " ".join(sql.split())) for name, sql in rows if not name.startswith("alembic")}
@@ -45,6 +51,7 @@ def test_migrated_and_declared_tables_are_equal(
         _run(server, f"CREATE DATABASE {name}")
         declared = database_url(server, name)
     assert triggers.SQLITE
+    assert views.SQL
     engine = open_engine(declared)
     metadata.create_all(engine)
     migrated = open_engine(fresh_database)
@@ -55,6 +62,55 @@ def test_migrated_and_declared_tables_are_equal(
     engine.dispose()
     migrated.dispose()
     assert left == right - {item for item in right if "alembic_version" in item[0]}
+    assert set(views.SQL) <= {name for name, _ in left}
+
+
+def move(url: str, where: str) -> None:
+    """Bring the database up or down to one version, as Alembic's own command does."""
+    config = Config()
+    config.set_main_option("script_location", str(files("ourvidz.migrations")))
+    step = command.upgrade if where > (current(url) or "") else command.downgrade
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        step(config, where)
+    engine.dispose()
+
+
+def test_a_database_of_the_first_version_is_brought_up_with_all_that_is_in_it(fresh_database: str) -> None:
+    move(fresh_database, "0001")
+    store = open_store(fresh_database)
+    with pytest.raises(SchemaMismatch, match="of version 0001"):
+        store.check_schema()
+    finished, waiting = live_through(store), new_job()
+    store.admit([waiting])
+    before = store.history(finished)
+    assert upgrade(fresh_database) == ("0001", REQUIRED)
+    store.check_schema()
+    assert store.history(finished) == before
+    assert [found.changed for found in store.rebuild()] == [(), ()]
+    with store.read() as connection:
+        (row,) = connection.execute(select(completion_statistics)).all()
+    assert (row.job_id, row.user_id, row.job_type, row.reference_mode) == (finished, "u", TYPE, "start")
+    assert (row.assets_generated, row.total_size_mb, row.completion_timestamp) == (2, 18 / 2**20, before[-1].at)
+    move(fresh_database, "0001")
+    with pytest.raises(DBAPIError), store.read() as connection:
+        connection.execute(select(completion_statistics))
+    assert store.history(finished) == before
+    store.close()
+
+
+def test_completion_statistics_tell_of_the_last_run_of_what_is_completed(store: EventStore) -> None:
+    """A run in work has nothing to tell, and the one before it is no longer how the job stands."""
+    job_id = live_through(store)
+    job = store.load(job_id)
+    store.append(job, decisions.requeue(job, by="me", reason="again"))
+    with store.read() as connection:
+        assert connection.execute(select(completion_statistics)).all() == []
+    live_through(store, job_id, assets=1)
+    with store.read() as connection:
+        (row,) = connection.execute(select(completion_statistics)).all()
+    assert (row.assets_generated, row.total_size_mb) == (1, 9 / 2**20)
 
 
 def test_upgrading_twice_changes_nothing(fresh_database: str) -> None:
@@ -76,5 +132,5 @@ def test_an_empty_and_an_other_schema_are_sentences(tmp_path: Path, store: Event
     store.check_schema()
     with store.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(SchemaMismatch, match="of version 9999, this program wants 0001"):
+    with pytest.raises(SchemaMismatch, match="of version 9999, this program wants 0002"):
         store.check_schema()
