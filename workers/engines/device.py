@@ -13,7 +13,9 @@ import torch
 from workers.errors import Misconfigured
 
 _GIB: Final = 1024**3
-_LIBRARIES: Final = ("torch", "diffusers", "transformers", "safetensors", "numpy", "pillow", "av", "ftfy", "ourvidz")
+_LIBRARIES: Final = (
+    "torch", "diffusers", "transformers", "safetensors", "numpy", "pillow", "av", "ftfy", "compel", "ourvidz",
+)  # fmt: skip
 
 
 def prepare(device: str, threads: int | None) -> None:
