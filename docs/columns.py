@@ -84,7 +84,8 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "ended_at": "it ended; null while it runs",
         "wait_seconds": "from due to begun",
         "run_seconds": "from begun to ended",
-        "outcome": "succeeded, skipped, retry, failed, interrupted, superseded, cancelled, assets lost; null: it runs",
+        "outcome": "succeeded, skipped, retry, failed, interrupted, superseded, cancelled, assets lost, refs lost; "
+        "null: it runs",
         "error_class": "as in `jobs`",
         "error_type": "as in `jobs`",
         "error_message": "as in `jobs`",
@@ -151,8 +152,8 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "version": "of ourvidz",
         "started_at": "when it started",
         "last_seen_at": "its last sign of life, at least three times a lease",
-    },
         "resident": "JSON list of the model variants that its engine has loaded",
+    },
     "dead_letters": {
         "id": "the number that `ourvidz deadletters show` takes",
         "job_id": "where one could be read",
@@ -171,7 +172,6 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "paused_by": "by whom",
         "reason": "why",
     },
-    "retention_door": {
     "completion_statistics": {
         "job_id": "the job",
         "user_id": "the owner",
@@ -181,6 +181,7 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "total_size_mb": "their size together, in units of 1,048,576 bytes",
         "completion_timestamp": "when that run ended",
     },
+    "retention_door": {
         "id": "any number",
         "opened_by": "who",
         "reason": "why",

@@ -16,6 +16,7 @@ STYLES: Final = {
     "retry": "yellow",
     "interrupted": "yellow",
     "assets lost": "yellow",
+    "refs lost": "yellow",
     "superseded": "yellow",
     "cancelled": "magenta",
     "failed": "red",

@@ -23,9 +23,10 @@ from workers.engine_process import EngineProcess
 from workers.engines.config import EngineConfig, WanScript
 from workers.ingress import Ingress, new_name
 from workers.lists import RedisLists
-from workers.ports import Bucket
+from workers.ports import Bucket, References
 from workers.presets import LUSTIFY, PRESETS, QUEUES, WAN_1_3B
 from workers.receiver import HttpReceiver
+from workers.references.pictures import PrivateBuckets, WebReferences
 from workers.spool import DiskSpool
 from workers.stages import HANDLERS
 from workers.storage import open_storage
@@ -156,6 +157,16 @@ def receiver(settings: Settings) -> HttpReceiver:
     )
 
 
+def references(settings: Settings) -> References:
+    """Where reference pictures come from. Raises SettingsError when a private one could not even be asked for."""
+    url, key = settings.supabase_url, settings.supabase_service_key
+    try:
+        private = None if url is None or key is None else PrivateBuckets(url, key.get_secret_value())
+    except ValueError as error:
+        raise SettingsError(f"supabase_url ({settings.source('supabase_url')}): {error}") from error
+    return WebReferences(allowed=settings.reference_hosts, private=private)
+
+
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
@@ -179,6 +190,7 @@ def worker(settings: Settings, store: EventStore, own_engine: EngineProcess, dev
         spool=DiskSpool(settings.spool_dir),
         bucket=storage(settings),
         receiver=receiver(settings),
+        references=references(settings),
         engine=own_engine,
     )
     stage_settings = StageSettings(

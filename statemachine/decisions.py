@@ -8,7 +8,7 @@ import msgspec
 
 from statemachine import events as e
 from statemachine.events import UNDELIVERABLE
-from statemachine.job import Job
+from statemachine.job import Attempt, Job
 from statemachine.states import STAGES, Outcome, State
 
 
@@ -61,19 +61,14 @@ def trouble(
     """The attempt failed: another one later, or the end of the run. `jitter` is drawn by the caller, in [0, 1)."""
     if job.cancel_by is not None and job.outcome is None:
         return cancelled(job)
-    failed = [a for a in job.tries(job.state) if a.outcome == "retry" and a.error_class == error_class]
-    failures = len(failed)
-    # A budget of its own counts its own kind of error: a receiver that was down before it said no has said no once.
-    of_its_kind = sum(a.error_type == error_type for a in failed) + 1
+    if exhausted(job, error_class=error_class, error_type=error_type, budget=budget):
+        return give_up(job, error_class=error_class, error_type=error_type, message=message, now=now)
+    failures, limit = len(_failed(job, error_class)), _limit(job, error_class)
     if job.state is State.CALLBACK and error_class == "transient":
-        limit: int | None = len(CALLBACK_DELAYS) + 1
         full = CALLBACK_DELAYS[min(failures, len(CALLBACK_DELAYS) - 1)]
     else:
         policy = POLICIES[error_class]
-        limit = policy.budget
         full = min(policy.cap, policy.base * 2.0 ** min(failures, 32))
-    if (limit is not None and failures + 1 >= limit) or (budget is not None and of_its_kind >= budget):
-        return give_up(job, error_class=error_class, error_type=error_type, message=message, now=now)
     # Half of it is jittered, so that a receiver that comes back is not met by all jobs at once.
     delay = round(max(full * (0.5 + 0.5 * jitter), retry_after or 0.0), 3)
     return [
@@ -88,6 +83,26 @@ def trouble(
             token=job.token + 1,
         )
     ]
+
+
+def exhausted(job: Job, *, error_class: str, error_type: str, budget: int | None = None) -> bool:
+    """Whether one more failure of this kind at the stage that is due is the last.
+
+    A `budget` of its own counts its own kind of error: a receiver that was down before it said no has said no once.
+    """
+    failed, limit = _failed(job, error_class), _limit(job, error_class)
+    of_its_kind = sum(attempt.error_type == error_type for attempt in failed)
+    return (limit is not None and len(failed) + 1 >= limit) or (budget is not None and of_its_kind + 1 >= budget)
+
+
+def _failed(job: Job, error_class: str) -> list[Attempt]:
+    return [a for a in job.tries(job.state) if a.outcome == "retry" and a.error_class == error_class]
+
+
+def _limit(job: Job, error_class: str) -> int | None:
+    if job.state is State.CALLBACK and error_class == "transient":
+        return len(CALLBACK_DELAYS) + 1
+    return POLICIES[error_class].budget
 
 
 def give_up(job: Job, *, error_class: str, error_type: str, message: str, now: datetime) -> list[e.Event]:
@@ -200,6 +215,7 @@ __all__ = [
     "cancel",
     "cancelled",
     "claim",
+    "exhausted",
     "finish",
     "give_up",
     "interrupt",

@@ -57,7 +57,11 @@ class StageStarted(Event, frozen=True):
 
 
 class RefsFetched(Event, frozen=True):
-    """Every reference is in the spool: role, host, bytes, width, height, digest of each."""
+    """Every reference that the job goes on with is in the spool.
+
+    Of each: role, host, bytes (of the file that came), width, height, name, digest (of the file in the spool),
+    source_digest (of the file that came), notes.
+    """
 
     kind: ClassVar[str] = "refs_fetched"
     references: list[dict[str, Any]] = []
@@ -165,6 +169,14 @@ class AssetsLost(Event, frozen=True):
     """The spool lost a file before it was uploaded; the seed is in the history, so it is made again."""
 
     kind: ClassVar[str] = "assets_lost"
+    missing: list[str]
+    reason: str
+
+
+class ReferencesLost(Event, frozen=True):
+    """A reference that is to be drawn with is not in the spool, or never was; `missing` names the roles."""
+
+    kind: ClassVar[str] = "references_lost"
     missing: list[str]
     reason: str
 

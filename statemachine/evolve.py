@@ -21,10 +21,14 @@ def target(job: Job, event: e.Event) -> State:
     match event:
         case e.Claimed():
             return stage_after(job, State.QUEUED) if job.state is State.QUEUED else job.state
+        case e.RefsFetched() if _sent_back(job):
+            return State.GENERATING
         case e.RefsFetched() | e.PromptEnhanced() | e.EnhancementSkipped() | e.MediaGenerated() | e.MediaUploaded():
             return stage_after(job, job.state)
         case e.AssetsLost():
             return State.GENERATING
+        case e.ReferencesLost():
+            return State.FETCHING_REFS
         case e.OutcomeDecided():
             return State.CALLBACK
         case e.JobCompleted():
@@ -37,6 +41,11 @@ def target(job: Job, event: e.Event) -> State:
             return State(stage)
         case _:
             return job.state
+
+
+def _sent_back(job: Job) -> bool:
+    """Whether this run had come to generating, and only its references were lost: the prompt has had its verdict."""
+    return any(attempt.outcome == "refs lost" for attempt in job.tries(State.GENERATING))
 
 
 def evolve(job: Job, stored: Stored) -> Job:
@@ -142,6 +151,9 @@ def _apply(job: Job, stored: Stored) -> Job:
         case e.AssetsLost(missing=missing, reason=reason):
             assets = tuple(a for a in job.assets if a.run != job.run or a.digest not in missing or a.key is not None)
             return replace(_closed(job, at, "assets lost", message=reason), assets=assets)
+        case e.ReferencesLost(reason=reason):
+            # The checkpoint goes too: what is fetched now may be less than what its steps were drawn with.
+            return replace(_closed(job, at, "refs lost", message=reason), checkpoint=None)
         case e.CallbackSent() as event:
             call = Callback(
                 run=job.run,
@@ -214,9 +226,13 @@ def _apply(job: Job, stored: Stored) -> Job:
 
 
 def _next_run(job: Job, event: e.Requeued, at: datetime) -> Job:
-    """A run that starts behind generation keeps what the run before it made; one that only tells, its outcome."""
+    """A run that starts behind generation keeps what the run before it made; one that only tells, its outcome.
+
+    One that starts before its references were fetched takes them as they are by then; any other knows which they were.
+    """
     stage = State(event.stage)
     made = stage in (State.UPLOADING, State.CALLBACK)
+    anew = stage in (State.QUEUED, State.FETCHING_REFS)
     outcome, error = job.verdict if stage is State.CALLBACK and job.verdict is not None else (None, None)
     return replace(
         job,
@@ -229,6 +245,7 @@ def _next_run(job: Job, event: e.Requeued, at: datetime) -> Job:
         finished_at=None,
         run_at=at,
         checkpoint=None,
+        references=() if anew else job.references,
         cancel_by=job.cancel_by if outcome is Outcome.CANCELLED else None,
         cancel_reason=job.cancel_reason if outcome is Outcome.CANCELLED else None,
         resume_at=None,

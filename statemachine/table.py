@@ -26,6 +26,7 @@ TABLE: Final[list[Row]] = [
     (e.MediaGenerated, State.GENERATING, State.UPLOADING),
     (e.AssetUploaded, State.UPLOADING, State.UPLOADING),
     (e.AssetsLost, State.UPLOADING, State.GENERATING),
+    (e.ReferencesLost, State.GENERATING, State.FETCHING_REFS),
     (e.MediaUploaded, State.UPLOADING, State.CALLBACK),
     (e.CallbackSent, State.GENERATING, State.GENERATING),  # "processing", told once before the device starts
     (e.CallbackSent, State.CALLBACK, State.CALLBACK),

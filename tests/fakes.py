@@ -2,18 +2,20 @@
 
 Every effect of a fake goes through one hook, `effect(name)`: called with `name:before`, then the effect happens, then
 `name:after`. A test that raises there is a machine that dies there; names are `recorder.record`, `recorder.renew`,
-`spool.write`, `spool.remove`, `bucket.put`, `receiver.post`, `engine.take`, `engine.step`, `engine.checkpoint`,
-`engine.asset` and `engine.cancel`.
+`spool.write`, `spool.remove`, `bucket.put`, `receiver.post`, `references.fetch`, `engine.take`, `engine.step`,
+`engine.checkpoint`, `engine.asset` and `engine.cancel`.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+from PIL import Image
 
 from workers.engines.messages import (
     AssetWritten,
@@ -28,6 +30,8 @@ from workers.engines.messages import (
     Ready,
     Started,
 )
+from workers.errors import StageEnds
+from workers.ports import ReferencePicture
 from workers.spool import sha256
 
 Effect = Callable[[str], None]
@@ -176,6 +180,43 @@ class ScriptedReceiver:
         return answer
 
 
+class FakeReferences:
+    """A web on which each URL is a picture of its own. `ends` are met at a URL one after the other, then its picture.
+
+    `versions` says which picture is at a URL by now; `asked` holds the URLs of each call.
+    """
+
+    def __init__(self, effect: Effect = nothing) -> None:
+        self.ends: dict[str, list[StageEnds]] = {}
+        self.versions: dict[str, int] = {}
+        self.asked: list[list[str]] = []
+        self.seconds: list[float] = []
+        self._effect = effect
+
+    def fetch(self, urls: Sequence[str], *, seconds: float) -> list[ReferencePicture | StageEnds]:
+        with around(self._effect, "references.fetch"):
+            self.asked.append(list(urls))
+            self.seconds.append(seconds)
+            return [self._one(url) for url in urls]
+
+    def _one(self, url: str) -> ReferencePicture | StageEnds:
+        ends = self.ends.get(url)
+        if ends:
+            return ends.pop(0)
+        source = f"{url} {self.versions.get(url, 1)}".encode()
+        file = io.BytesIO()
+        Image.new("RGB", (6, 4), tuple(hashlib.sha256(source).digest()[:3])).save(file, "PNG")
+        return ReferencePicture(
+            png=file.getvalue(),
+            width=6,
+            height=4,
+            host="host",
+            source_bytes=len(source),
+            source_digest=sha256(source),
+            notes=("transparency became white",),
+        )
+
+
 class FakeEngine:
     """An engine whose pictures follow from every step before them, so that a wrong resume shows in the bytes.
 
@@ -263,11 +304,15 @@ class FakeEngine:
             threads=1,
             batches=[request.num_images],
             render_scale="1/8",
+            reference_way="fake" if request.references else None,
         )
 
     def _denoise(self, request: Generate) -> Iterator[FromEngine | bytes]:
         """Messages, and at last the state: one second of device time a step."""
-        state, first = repr((request.prompt, request.negative_prompt, request.seed, request.steps)).encode(), 1
+        asked = (request.prompt, request.negative_prompt, request.seed, request.steps, request.references)
+        state, first = repr(asked).encode(), 1
+        for reference in request.references:
+            self._spool.read(request.job_id, reference.name, reference.digest)
         if request.resume_from is not None:
             kept, _, state = self._spool.files[request.job_id, request.resume_from].partition(b" ")
             first = int(kept) + 1

@@ -44,7 +44,8 @@ def body(
         told["enhancedPrompt"] = enhanced
     told["metadata"] = _known(
         {
-            **_every(job, content),
+            **_every(job),
+            **_reference(job, content, status),
             **(_failure(job, worker_version) if status == "failed" else _making(job)),
             **(_result(job) if status == "completed" else {}),
         }
@@ -52,7 +53,7 @@ def body(
     return json.dumps(told, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _every(job: Job, content: Mapping[str, Any]) -> dict[str, Any]:
+def _every(job: Job) -> dict[str, Any]:
     """What each status tells."""
     preset = PRESETS.get(job.job_type or "")
     return {
@@ -60,16 +61,16 @@ def _every(job: Job, content: Mapping[str, Any]) -> dict[str, Any]:
         "wan_task": WAN_TASK if preset is not None and preset.family == WAN else None,
         "reference_mode": job.request.get("reference_mode", "none"),
         "degraded": [{"what": what, "why": why} for what, why in dict.fromkeys(job.degraded)] or None,
-        **_reference(job, content),
     }
 
 
-def _reference(job: Job, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Told only of references that were really fetched and used."""
-    if not job.references:
+def _reference(job: Job, content: Mapping[str, Any], status: Status) -> dict[str, Any]:
+    """Told only of references that were really fetched and used: an engine that left them out names no way."""
+    used = {reference.get("role") for reference in job.references}
+    if not used or (status == "completed" and (job.media is None or job.media.reference_way is None)):
         return {}
     by_role = {reference.get("role"): reference.get("url") for reference in content.get("references") or []}
-    url = next((by_role[role] for role in _FIRST_REFERENCE if role in by_role), None)
+    url = next((by_role[role] for role in _FIRST_REFERENCE if role in by_role and role in used), None)
     return {
         "reference_image_url": url,
         "reference_strength": job.request.get("reference_strength"),
@@ -98,6 +99,7 @@ def _result(job: Job) -> dict[str, Any]:
         "total_time": None if job.outcome_at is None else decisions.total_seconds(job, job.outcome_at),
         "performance_ratio": round(seconds / expected, 3) if seconds is not None and expected else None,
         "render_scale": None if media is None else media.render_scale,
+        "reference_way": None if media is None else media.reference_way,
         **({} if media is None else _vram(media.memory)),
     }
 

@@ -1,10 +1,12 @@
 """The doors through which lanes reach the world. Tests put fakes of these, and of nothing else, in their place."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from workers.engines.messages import Enhance, FromEngine, Generate, Ready
+from workers.errors import StageEnds
 
 
 class Clock(Protocol):
@@ -78,6 +80,34 @@ class Receiver(Protocol):
 
     def post(self, callback_id: str, body: bytes, *, seconds: float) -> Answer:
         """Send one signed request, follow no redirect, and say what came of it. Never raises for the network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferencePicture:
+    """A reference as it may be drawn with: `png` is an upright RGB picture of `width` x `height`, and nothing else.
+
+    `host` is where the file came from; `source_bytes` and `source_digest` are of that file. `notes` say what was left
+    behind, each in a few words.
+    """
+
+    png: bytes
+    width: int
+    height: int
+    host: str
+    source_bytes: int
+    source_digest: str
+    notes: tuple[str, ...] = ()
+
+
+class References(Protocol):
+    """The places where strangers' pictures are."""
+
+    def fetch(self, urls: Sequence[str], *, seconds: float) -> list[ReferencePicture | StageEnds]:
+        """Fetch them all at once, each within `seconds`; the answers are in the order of `urls`.
+
+        What stands in place of a picture says why there is none: `GiveUp`, `TryAgain` or `Misconfigured`, in one
+        sentence that names the host and nothing else of the URL.
+        """
 
 
 class EngineDied(Exception):

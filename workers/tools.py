@@ -9,7 +9,7 @@ from statemachine.errors import FencedOut
 from statemachine.events import Event
 from statemachine.job import Job
 from workers.policy import Policy, refusal
-from workers.ports import Bucket, Clock, Engine, Receiver
+from workers.ports import Bucket, Clock, Engine, Receiver, References
 from workers.spool import Spool
 
 LEAST_SECONDS: Final = 0.5
@@ -47,6 +47,7 @@ class StageSettings:
     signed_url_seconds: int = 86_400
     on_missing_reference: Literal["fail", "generate_without"] = "fail"
     reference_fit: Literal["letterbox", "crop"] = "letterbox"
+    reference_seconds: float = 30.0
     enhance_seconds: float = 60.0
     enhance_tokens: int = 200
     worker_version: str = "0"
@@ -63,6 +64,7 @@ class Tools:
     spool: Spool
     bucket: Bucket
     receiver: Receiver
+    references: References
     engine: Engine
     settings: StageSettings
     draw: Callable[[], float]

@@ -20,7 +20,7 @@ from statemachine.store.writer import Writer
 from workers.held import Held
 from workers.lane import Handler, Lane
 from workers.policy import Policy, refusal
-from workers.ports import Bucket, Clock, Engine, Receiver
+from workers.ports import Bucket, Clock, Engine, Receiver, References
 from workers.recorder import StoreRecorder
 from workers.spool import Spool
 from workers.tools import StageSettings, Tools
@@ -57,6 +57,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     spool: Spool
     bucket: Bucket
     receiver: Receiver
+    references: References
     engine: Engine
 
 
@@ -248,6 +249,7 @@ class Worker:
             spool=self.ports.spool,
             bucket=self.ports.bucket,
             receiver=self.ports.receiver,
+            references=self.ports.references,
             engine=self.ports.engine,
             settings=self.settings,
             draw=self._draw,

@@ -10,8 +10,9 @@ from statemachine import events as e
 from statemachine.job import Job
 from statemachine.states import State
 from tests.fake_recorder import FakeRecorder
-from tests.fakes import Effect, FakeClock, FakeEngine, MemoryBucket, MemorySpool, ScriptedReceiver
+from tests.fakes import Effect, FakeClock, FakeEngine, FakeReferences, MemoryBucket, MemorySpool, ScriptedReceiver
 from workers.lane import Lane
+from workers.ports import References
 from workers.presets import PRESETS
 from workers.request import Reference, Request
 from workers.stages import HANDLERS
@@ -51,15 +52,21 @@ def request(job_type: str = "sdxl_image_fast", **changes: Any) -> Request:
     return msgspec.structs.replace(plain, **changes)
 
 
-def with_reference(job_type: str = "sdxl_image_fast") -> Request:
+def with_reference(job_type: str = "sdxl_image_fast", **changes: Any) -> Request:
     """One that asks for a reference."""
-    return request(
-        job_type,
-        references=[Reference("single", "https://host/ref.png")],
-        reference_mode="single",
-        reference_strength=0.5,
-        reference_type="style",
-    )
+    held: dict[str, Any] = {
+        "references": [Reference("single", "https://host/ref.png")],
+        "reference_mode": "single",
+        "reference_strength": 0.5,
+        "reference_type": "style",
+    }
+    return request(job_type, **held | changes)
+
+
+def from_start_to_end(job_type: str = "video_fast", **changes: Any) -> Request:
+    """One that asks for two."""
+    both = [Reference("start", "https://host/start.png"), Reference("end", "https://host/end.png")]
+    return with_reference(job_type, references=both, reference_mode="both", reference_strength=0.8, **changes)
 
 
 class House:
@@ -72,6 +79,7 @@ class House:
         self.spool = MemorySpool(self._noted)
         self.bucket = MemoryBucket(self._noted)
         self.receiver = ScriptedReceiver(effect=self._noted)
+        self.references: References = FakeReferences(self._noted)
         self.engine = FakeEngine(self.spool, self._noted)
         self.recorder = FakeRecorder(self.clock, self._noted)
         self.settings = settings or StageSettings(worker_version="1.2.3")
@@ -104,6 +112,7 @@ class House:
             spool=self.spool,
             bucket=self.bucket,
             receiver=self.receiver,
+            references=self.references,
             engine=self.engine,
             settings=self.settings,
             draw=lambda: 0.0,

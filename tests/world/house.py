@@ -11,10 +11,12 @@ from statemachine.errors import StoreAway
 from statemachine.store import EventStore
 from statemachine.store.database import open_engine, reading, transaction
 from statemachine.store.schema import jobs
-from tests.fakes import Crash, Effect, FakeClock, MemoryBucket, ScriptedReceiver, around
+from tests.fakes import Crash, Effect, FakeClock, FakeReferences, MemoryBucket, ScriptedReceiver, around
+from tests.world.kinds import GONE, LATE
 from tests.world.redis import FakeLists, Server
 from workers.engines.messages import Enhance, FromEngine, Generate, Ready, Started
 from workers.engines.null import NullEngine
+from workers.errors import GiveUp, TryAgain
 from workers.ingress import Ingress
 from workers.presets import PRESETS, QUEUES
 from workers.spool import DiskSpool, Spool, sha256
@@ -141,6 +143,8 @@ class World:
         shutil.copy(empty_sqlite, self.path)
         self.bucket = RememberingBucket(self.effect)
         self.receiver = ScriptedReceiver(effect=self.effect)
+        self.references = FakeReferences(self.effect)
+        self.references.ends = {LATE: [TryAgain("host answered 503")], GONE: [GiveUp("host answered 404")] * ROUNDS}
         self.processes = Processes(self)
         self.others: list[Processes] = []
 
@@ -228,6 +232,7 @@ class Processes:
             spool=self.spool,
             bucket=world.bucket,
             receiver=world.receiver,
+            references=world.references,
             engine=HookedEngine(self.spool, self._hook),
         )
         settings = StageSettings(on_missing_reference="generate_without", worker_version="test")

@@ -8,6 +8,10 @@ from workers.arrivals import build_payload
 
 USER: Final = "7f3c2a52-8c1b-4b7e-9a55-2f6d1c0e9b11"
 CREATED: Final = datetime(2025, 7, 16, 11, 59, tzinfo=UTC)
+LATE: Final = "https://host/late.png"
+"""A reference that comes the second time it is asked for."""
+GONE: Final = "https://host/gone.png"
+"""A reference that never comes."""
 
 
 def _payload(number: int, job_type: str, **changes: Any) -> bytes:
@@ -30,7 +34,11 @@ KINDS: Final[dict[str, tuple[str, bytes]]] = {
     "three images": ("sdxl_queue", _payload(2, "sdxl_image_high", num_images=3)),
     "six images": ("sdxl_queue", _payload(3, "sdxl_image_fast", num_images=6)),
     "image, enhanced": ("wan_queue", _payload(4, "image7b_fast_enhanced")),
-    "video with a reference": ("wan_queue", _payload(5, "video_high", first_frame="https://example.com/a.png")),
+    "video from start to end": (
+        "wan_queue",
+        _payload(5, "video7b_high_enhanced", first_frame="https://host/a.png", last_frame="https://host/b.png"),
+    ),
+    "video without its end": ("wan_queue", _payload(8, "video_high", first_frame=LATE, last_frame=GONE)),
     "video, enhanced": ("wan_queue", _payload(6, "video7b_fast_enhanced")),
     "refused": ("sdxl_queue", _payload(7, "sdxl_image_fast", num_images=2)),
     "dead letter": ("sdxl_queue", b"\xff not a payload"),

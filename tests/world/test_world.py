@@ -12,7 +12,7 @@ from tests.world.kinds import KINDS
 from tests.world.scenarios import SCENARIOS, build, undisturbed
 
 RAM = Path("/dev/shm")
-DEEP = ("one image", "image, enhanced", "refused")
+DEEP = ("one image", "video from start to end", "refused")
 """Every kind is crashed at every point; these are disturbed in all ways."""
 
 

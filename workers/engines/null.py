@@ -6,6 +6,7 @@ job that was killed and run again ends with the same bytes.
 
 import colorsys
 import hashlib
+import io
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -75,7 +76,7 @@ class NullEngine:
             yield _enhanced(request)
             return
         try:
-            _judge(request)
+            _judge(request, spool)
         except InvalidParameters as error:
             yield failed(request.request_id, error)
             return
@@ -98,6 +99,7 @@ class NullEngine:
             threads=1,
             batches=[request.num_images],
             render_scale=str(SCALE),
+            reference_way=self.name if request.references else None,
         )
 
     def _denoise(self, request: Generate, spool: Spool) -> Iterator[FromEngine]:
@@ -118,18 +120,24 @@ class NullEngine:
             )
 
 
-def _judge(request: Generate) -> None:
+def _judge(request: Generate, spool: Spool) -> None:
     known = IMAGE_TYPES | VIDEO_TYPES
     if request.job_type not in known:
         raise InvalidParameters(f"job type {request.job_type!r} is unknown; known: {', '.join(sorted(known))}")
     for name in ("width", "height", "steps", "num_images", "frames"):
         if getattr(request, name) < 1:
             raise InvalidParameters(f"{name} must be at least 1, got {getattr(request, name)}")
+    for reference in request.references:
+        try:
+            with Image.open(io.BytesIO(spool.read(request.job_id, reference.name, reference.digest))) as picture:
+                picture.load()
+        except OSError:  # missing, another file, or no picture
+            raise InvalidParameters(f"the {reference.role} reference is not in the spool as a picture") from None
 
 
 def _identity(request: Generate, index: int) -> bytes:
     """32 bytes that follow from all that would change a picture."""
-    asked = (
+    asked: tuple[object, ...] = (
         request.job_type,
         request.model,
         request.prompt,
@@ -144,6 +152,9 @@ def _identity(request: Generate, index: int) -> bytes:
         request.solver,
         request.shift,
     )
+    if request.references:
+        pictures = tuple((reference.role, reference.digest) for reference in request.references)
+        asked += (pictures, request.reference_strength, request.reference_type, request.reference_fit)
     return hashlib.sha256(repr(asked).encode()).digest()
 
 

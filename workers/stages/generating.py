@@ -3,14 +3,23 @@
 from typing import Final
 
 from statemachine import decisions
-from statemachine.events import AssetGenerated, Checkpointed, Event, MediaGenerated
+from statemachine.events import AssetGenerated, Checkpointed, Event, MediaGenerated, ReferencesLost
 from statemachine.job import Checkpoint, Job
+from statemachine.states import State
 from workers.callback import callback_id
-from workers.engines.messages import AssetWritten, CheckpointWritten, Failed, FromEngine, Generate, Generated
+from workers.engines.messages import (
+    AssetWritten,
+    CheckpointWritten,
+    Failed,
+    FromEngine,
+    Generate,
+    Generated,
+    ReferenceFile,
+)
 from workers.enhancement import enhanced_prompt
 from workers.errors import GiveUp, Misconfigured, StageEnds, TryAgain
 from workers.policy import enforce
-from workers.request import Request
+from workers.request import DEFAULT_STRENGTH, DEFAULT_TYPE, Request
 from workers.stages.callback import tell
 from workers.stages.on_device import follow, request_id, request_of
 from workers.tools import Tools
@@ -18,6 +27,9 @@ from workers.tools import Tools
 NO_MEMORY: Final = "Insufficient VRAM for generation"
 WORDS: Final = (NO_MEMORY, "Invalid parameters: ", "Generation failed: ")
 """How the receiver's error messages begin, by the specification."""
+
+LOSSES: Final = 3
+"""A spool that has lost a run's references so often will lose them again."""
 
 
 def run(job: Job, tools: Tools) -> list[Event]:
@@ -28,6 +40,9 @@ def run(job: Job, tools: Tools) -> list[Event]:
     """
     request = request_of(job, tools)
     enforce(tools.policy, request.prompt, enhanced_prompt(job, tools.content))
+    lost = _lost_references(job, tools, request)
+    if lost:
+        return lost
     _tell_processing(tools)
     if tools.job.cancel_by is not None:
         return decisions.cancelled(tools.job)
@@ -71,6 +86,30 @@ def run(job: Job, tools: Tools) -> list[Event]:
             return end
         case _:
             raise TypeError(f"a generation ended in {type(end).__name__}")
+
+
+def _lost_references(job: Job, tools: Tools, request: Request) -> list[Event]:
+    """The way back to fetching them, if one is not in the spool. Raises GiveUp when that has not helped.
+
+    One that was never fetched counts, unless this run has said that it goes on without: a run may begin here.
+    """
+    known = {reference["role"]: reference for reference in job.references}
+    missing = []
+    for role in (reference.role for reference in request.references):
+        if role not in known:
+            if not any(what == "references" for what, _ in job.degraded):
+                missing.append(role)
+            continue
+        try:
+            tools.spool.read(job.id, known[role]["name"], known[role]["digest"])
+        except FileNotFoundError:
+            missing.append(role)
+    if not missing:
+        return []
+    reason = f"not in the spool: {', '.join(missing)}"
+    if sum(attempt.outcome == "refs lost" for attempt in job.tries(State.GENERATING)) + 1 >= LOSSES:
+        raise GiveUp(f"Generation failed: references were lost {LOSSES} times: {reason}", error_type="ReferencesLost")
+    return [*decisions.start(job, device=job.device), ReferencesLost(missing=missing, reason=reason)]
 
 
 def _tell_processing(tools: Tools) -> None:
@@ -128,6 +167,12 @@ def _order(job: Job, tools: Tools, request: Request, done: list[int], resume: Ch
         done=done,
         solver=request.solver,
         shift=request.shift,
+        references=[
+            ReferenceFile(role=known["role"], name=known["name"], digest=known["digest"]) for known in job.references
+        ],
+        reference_strength=request.reference_strength or DEFAULT_STRENGTH,
+        reference_type=request.reference_type or DEFAULT_TYPE,
+        reference_fit=tools.settings.reference_fit,
         embed_prompt=tools.settings.embed_prompt,
         resume_from=None if resume is None else resume.name,
     )
