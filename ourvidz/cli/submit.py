@@ -28,6 +28,13 @@ def submit(
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
     size: Annotated[str | None, typer.Option(help="In pixels.", metavar="WIDTH*HEIGHT")] = None,
+    reference: Annotated[str | None, typer.Option(help="A picture to hold to.", metavar="URL")] = None,
+    start: Annotated[str | None, typer.Option(help="A video's first frame.", metavar="URL")] = None,
+    end: Annotated[str | None, typer.Option(help="A video's last frame.", metavar="URL")] = None,
+    strength: Annotated[float | None, typer.Option(help="How close to the references, 0.1 to 1.")] = None,
+    reference_type: Annotated[
+        str | None, typer.Option(help="What SDXL takes of it: style, composition or character.")
+    ] = None,
     user: Annotated[str | None, typer.Option(help="The owner; drawn when not given.", metavar="UUID")] = None,
     job_id: Annotated[str | None, typer.Option("--id", help="Drawn when not given.", metavar="UUID")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Watch the job until it is finished.")] = False,
@@ -41,7 +48,16 @@ def submit(
         ourvidz jobs submit payload.json
     """
     face = face_of(ctx)
-    wishes = {"sample_steps": steps, "sample_guide_scale": guidance, "size": size}
+    wishes = {
+        "sample_steps": steps,
+        "sample_guide_scale": guidance,
+        "size": size,
+        "image": reference,
+        "first_frame": start,
+        "last_frame": end,
+        "reference_strength": strength,
+        "reference_type": reference_type,
+    }
     config = {name: value for name, value in wishes.items() if value is not None}
     if file is not None:
         given = (job_type, prompt, negative_prompt, num_images, seed, user, job_id)
