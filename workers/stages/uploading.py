@@ -7,7 +7,7 @@ from statemachine.events import AssetsLost, AssetUploaded, Event, MediaUploaded
 from statemachine.job import Job
 from statemachine.states import State
 from workers.errors import GiveUp
-from workers.output_check import check_picture
+from workers.output_check import DRAWING, check
 from workers.storage.keys import asset_key
 from workers.tools import Tools
 
@@ -25,14 +25,14 @@ def run(job: Job, tools: Tools) -> list[Event]:
     bucket = str(job.request.get("bucket") or job.job_type)
     if len(job.current_assets) < int(job.request.get("num_images", 1)):
         return _lost(job, [], "the history of this run does not hold all assets")
-    drawn = job.media is not None and job.media.engine == "diffusers"  # others draw what need not be a picture
+    drawn = job.media is not None and job.media.engine in DRAWING
     for asset in job.assets_to_upload:
         try:
             data = tools.spool.read(job.id, asset.name, asset.digest)
         except FileNotFoundError:
             return _lost(job, [asset.digest], f"{asset.name} is not in the spool, or is another file")
-        if drawn and asset.content_type == "image/png":
-            check_picture(asset, data)
+        if drawn:
+            check(asset, data)
         key = asset_key(job.user_id, job.id, asset.index, EXTENSIONS.get(asset.content_type, ""))
         seconds = tools.renew(at_most=tools.settings.upload_seconds)
         where = tools.bucket.put(bucket, key, data, content_type=asset.content_type, seconds=seconds)
