@@ -34,7 +34,7 @@ def settings_table() -> str:
         plain = (
             str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
         )
-        default = _DERIVED.get(name) or ("–" if value is None else f"`{plain}`")
+        default = _DERIVED.get(name) or ("–" if value is None or value == "" else f"`{plain}`")
         also = ", `_FILE`" if name in FROM_FILES else ""
         cells = [f"`{variable(name)}`{also}", f"`{name}`", field.description or "", wanted(field), default]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
