@@ -1,9 +1,10 @@
 """Every job type in every reference mode, end to end: pushed as the producer pushes, drawn by the real engine.
 
-    python -m tests.campaigns.matrix --output FOLDER [--steps N]
+    python -m tests.campaigns.matrix --output FOLDER [--steps N] [--full-size]
 
 prints a table, and leaves a contact sheet and everything else in FOLDER. Each file is opened and each callback read.
-Without --steps every job has the steps of its type.
+Without --steps every job has the steps of its type. --full-size draws one picture of SDXL's and one of WAN's videos in
+their real sizes, with the same tiny weights: a quarter of an hour.
 """
 
 import argparse
@@ -27,14 +28,17 @@ from tests.campaigns.service import Service, SlowReceiver, served, wait_until
 from workers.models import make_tiny
 from workers.presets import PRESETS, SDXL, Preset
 from workers.videos import VideoFacts, facts_of, frames_of
+from workers.weights import MANIFEST
 
 MODES: Final = ("none", "single", "start", "end", "both")
 TYPES: Final = ("style", "composition", "character")
 USER: Final = "7f3c2a52-8c1b-4b7e-9a55-2f6d1c0e9b11"
 SIZES: Final = {"sdxl": (128, 128), "wan": (64, 96)}
 """An eighth of 1024 x 1024; of 480 x 832 what divides by 16."""
+FULL_SIZES: Final = {"sdxl": (1024, 1024), "wan": (480, 832)}
 EVERY_KEY: Final = {"job_id", "status", "assets", "error_message", "metadata"}
 SECONDS_PER_JOB: Final = 60.0
+FULL_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True)
@@ -147,8 +151,16 @@ def settings(models: Path, host: str) -> dict[str, str]:
     }
 
 
-def run(folder: Path, models: Path, *, chosen: list[Case], steps: int | None = None) -> list[Row]:
-    """Push all cases, wait for their outcomes, look at each."""
+def run(
+    folder: Path,
+    models: Path,
+    *,
+    chosen: list[Case],
+    steps: int | None = None,
+    sizes: Mapping[str, tuple[int, int]] = SIZES,
+    seconds: float = SECONDS_PER_JOB,
+) -> list[Row]:
+    """Push all cases, wait `seconds` for each one's outcome, look at what came. `sizes` is family → what is drawn."""
     pictures = {"single": loopback_pictures.dawn(), "start": loopback_pictures.dawn(), "end": loopback_pictures.night()}
     url = f"sqlite:///{folder / 'matrix.sqlite'}"
     with LoopbackPictures(pictures) as server:
@@ -159,31 +171,36 @@ def run(folder: Path, models: Path, *, chosen: list[Case], steps: int | None = N
             pushed = {body["id"]: (case, body) for case in chosen if (body := payload(case, url_of, steps=steps))}
             for case, body in pushed.values():
                 service.push(case.preset.queue, json.dumps(body).encode())
-            told = _outcomes(receiver, len(pushed))
-            rows = [_judged(service, case, body, told.get(job_id)) for job_id, (case, body) in pushed.items()]
+            told = _outcomes(receiver, len(pushed), len(pushed) * seconds)
+            rows = [
+                _judged(service, case, body, told.get(job_id), sizes[case.preset.family])
+                for job_id, (case, body) in pushed.items()
+            ]
             service.signal()
             service.wait(60)
     return rows
 
 
-def _outcomes(receiver: SlowReceiver, count: int) -> dict[str, dict[str, Any]]:
+def _outcomes(receiver: SlowReceiver, count: int, seconds: float) -> dict[str, dict[str, Any]]:
     """Job id → its callback, of as many as came in time."""
 
     def outcomes() -> dict[str, dict[str, Any]]:
         return {told.job_id: json.loads(told.body) for told in receiver.heard if told.status != "processing"}
 
-    wait_until(lambda: len(outcomes()) == count, count * SECONDS_PER_JOB, look=0.2)
+    wait_until(lambda: len(outcomes()) == count, seconds, look=0.2)
     return outcomes()
 
 
-def _judged(service: Service, case: Case, body: dict[str, Any], told: dict[str, Any] | None) -> Row:
+def _judged(
+    service: Service, case: Case, body: dict[str, Any], told: dict[str, Any] | None, size: tuple[int, int]
+) -> Row:
     if told is None:
         return Row(case, [], {"metadata": {}}, ["no callback came"])
     if told["status"] != "completed":
         return Row(case, [], told, [f"failed: {told['error_message']}"])
     paths = [service.storage / body["bucket"] / asset for asset in told["assets"]]
     files = [path.read_bytes() for path in paths if path.is_file()]
-    promises = {**_callback(case, body, told), **_files(case, files)}
+    promises = {**_callback(case, body, told), **_files(case, files, size)}
     return Row(case, files, told, [promise for promise, kept in promises.items() if not kept])
 
 
@@ -207,8 +224,7 @@ def _callback(case: Case, body: dict[str, Any], told: dict[str, Any]) -> dict[st
     }
 
 
-def _files(case: Case, files: list[bytes]) -> dict[str, bool]:
-    size = SIZES[case.preset.family]
+def _files(case: Case, files: list[bytes], size: tuple[int, int]) -> dict[str, bool]:
     held = {"count": len(files) == case.images}
     for data in files:
         if case.preset.media == "video":
@@ -251,12 +267,22 @@ def main() -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
     parser.add_argument("--steps", type=int, help="denoising steps of every job, instead of its type's")
+    parser.add_argument("--full-size", action="store_true", help="one picture and one video in their real sizes")
     options = parser.parse_args()
     folder = options.output.absolute()
     folder.mkdir(parents=True)
     make_tiny(folder / "models")
     begun = time.monotonic()
-    rows = run(folder, folder / "models", chosen=list(cases()), steps=options.steps)
+    chosen = list(cases())
+    if options.full_size:
+        for manifest in (folder / "models").glob(f"*/{MANIFEST}"):
+            manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "render_scale": "1"}))
+        plain = [case for case in chosen if case.mode == "none" and case.images == 1]
+        chosen = [case for case in plain if case.preset.job_type in ("sdxl_image_fast", "video_fast")]
+        sizes, seconds = FULL_SIZES, FULL_SECONDS
+    else:
+        sizes, seconds = SIZES, SECONDS_PER_JOB
+    rows = run(folder, folder / "models", chosen=chosen, steps=options.steps, sizes=sizes, seconds=seconds)
     head = ["type", "mode", "way", "file", "device s", "file and callback"]
     for cells in (head, ["---"] * len(head), *(row.cells for row in rows)):
         print("| " + " | ".join(cells) + " |")
