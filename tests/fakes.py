@@ -238,6 +238,7 @@ class FakeEngine:
         self.cancelled: list[str] = []
         self.steps = 0
         self.drawn: list[int] = []
+        self.heeds_references = True
         self._spool = spool
         self._effect = effect
         self._can_enhance = can_enhance
@@ -304,7 +305,7 @@ class FakeEngine:
             threads=1,
             batches=[request.num_images],
             render_scale="1/8",
-            reference_way="fake" if request.references else None,
+            reference_way="fake" if request.references and self.heeds_references else None,
         )
 
     def _denoise(self, request: Generate) -> Iterator[FromEngine | bytes]:

@@ -14,6 +14,7 @@ from tests.fake_recorder import FakeRecorder
 from tests.fakes import FakeClock, FakeEngine, refused
 from tests.stages.house import JOB, USER, House, request, with_reference
 from workers.callback import body, callback_id, outcome_status
+from workers.errors import GiveUp
 from workers.request import Request
 from workers.tools import StageSettings
 
@@ -83,15 +84,20 @@ class TestCompleted:
         house.until_done()
         assert told(house)["metadata"]["total_time"] == 12.5
 
+    def without_its_reference(self) -> House:
+        house = House(settings=StageSettings(on_missing_reference="generate_without"))
+        house.web.ends = {"https://host/ref.png": [GiveUp("host answered 404")] * 2}
+        return house
+
     def test_what_was_degraded_is_told_and_no_reference_is_claimed(self) -> None:
-        house = finished(with_reference(), House(settings=StageSettings(on_missing_reference="generate_without")))
+        house = finished(with_reference(), self.without_its_reference())
         metadata = told(house)["metadata"]
         assert [entry["what"] for entry in metadata["degraded"]] == ["references"]
         assert metadata["reference_mode"] == "single"
         assert "reference_image_url" not in metadata
 
     def test_a_second_run_does_not_tell_the_same_degradation_twice(self) -> None:
-        house = finished(with_reference(), House(settings=StageSettings(on_missing_reference="generate_without")))
+        house = finished(with_reference(), self.without_its_reference())
         house.recorder.write(JOB, *decisions.requeue(house.job, by="cli", reason="again"))
         house.until_done()
         assert len(told(house)["metadata"]["degraded"]) == 1

@@ -30,3 +30,27 @@ def test_a_storage_that_cannot_be_tried_is_one_sentence_without_its_key() -> Non
     with pytest.raises(SettingsError, match=r"^storage_url \(default\): SUPABASE_SERVICE_KEY must be") as refused:
         wiring.storage(settings)
     assert "hunter2" not in str(refused.value)
+
+
+def test_references_come_with_the_allowed_hosts_and_with_a_key_only_where_there_is_a_project() -> None:
+    """The key follows the address of the project, and no setting sends it elsewhere."""
+    key = SecretStr("key")
+    asked = "https://p.supabase.co/storage/v1/object/reference_images/u/a.png"
+    whole = wiring.references(Settings(supabase_url="https://p.supabase.co", supabase_service_key=key))
+    assert whole.private is not None
+    assert whole.private.bearer_for(asked) == {"https://p.supabase.co:443": "key"}
+    for half in (Settings(supabase_service_key=key), Settings(supabase_url="https://p.supabase.co")):
+        assert wiring.references(half).private is None
+    assert wiring.references(Settings(allowed_reference_hosts="a.example:80, [::1]:81")).allowed == {
+        "a.example:80",
+        "[::1]:81",
+    }
+
+
+def test_a_project_whose_address_holds_a_password_is_one_sentence_without_it() -> None:
+    settings = Settings(supabase_url="https://me:hunter2@p.supabase.co", supabase_service_key=SecretStr("key"))
+    with pytest.raises(
+        SettingsError, match=r"^supabase_url \(default\): must not hold a user or a password"
+    ) as refused:
+        wiring.references(settings)
+    assert "hunter2" not in str(refused.value)

@@ -6,10 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from PIL import Image
 
 from tests.engines.asking import Answer, request
-from workers.engines.messages import CheckpointWritten, Enhance, Enhanced, FromEngine, Generate, Loaded, Progress
+from workers.engines.messages import (
+    CheckpointWritten,
+    Enhance,
+    Enhanced,
+    FromEngine,
+    Generate,
+    Loaded,
+    Progress,
+    ReferenceFile,
+)
 from workers.engines.null import IMAGE_TYPES, VIDEO_HEAD, VIDEO_TYPES, NullEngine
 from workers.spool import DiskSpool, sha256
 
@@ -134,3 +144,51 @@ def test_a_prompt_is_enhanced_reproducibly() -> None:
     assert one == same
     assert isinstance(one, Enhanced)
     assert one.text == "a heron, rich colour, fine detail"
+
+
+class TestReferences:
+    def ask(self, tmp_path: Path, *colours: str, **changes: Any) -> tuple[Answer, bytes]:
+        """One picture that holds to references of those colours; the answer and its bytes."""
+        spool, references = DiskSpool(tmp_path), []
+        for role, colour in zip(("start", "end"), colours, strict=False):
+            file = io.BytesIO()
+            Image.new("RGB", (3, 2), colour).save(file, "PNG")
+            name = f"reference_{role}.png"
+            references.append(ReferenceFile(role, name, spool.write("j", name, file.getvalue())))
+        asked = Generate(**structs.asdict(request(tmp_path, job_id="j")) | {"references": references} | changes)
+        answer = Answer(asked, list(NullEngine().run(asked, spool)))
+        return answer, spool.read("j", "asset_0.png", answer.assets[0].digest) if answer.assets else b""
+
+    def test_each_thing_about_them_changes_the_picture(self, tmp_path: Path) -> None:
+        asked: list[tuple[tuple[str, ...], dict[str, Any]]] = [
+            ((), {}),
+            (("red",), {}),
+            (("blue",), {}),
+            (("red", "blue"), {}),
+            (("red",), {"reference_strength": 0.9}),
+            (("red",), {"reference_type": "character"}),
+            (("red",), {"reference_fit": "crop"}),
+        ]
+        drawn = [self.ask(tmp_path, *colours, **changes)[1] for colours, changes in asked]
+        assert len(set(drawn)) == len(asked)
+        assert self.ask(tmp_path, "red")[1] == drawn[1]
+
+    def test_strength_and_type_change_nothing_without_one(self, tmp_path: Path) -> None:
+        assert self.ask(tmp_path, reference_strength=0.9, reference_type="character")[1] == self.ask(tmp_path)[1]
+
+    def test_the_way_is_told_only_where_there_are_any(self, tmp_path: Path) -> None:
+        assert self.ask(tmp_path, "red")[0].generated.reference_way == "null"
+        assert self.ask(tmp_path)[0].generated.reference_way is None
+
+    @pytest.mark.parametrize("spoilt", ["missing", "another file", "no picture"])
+    def test_one_that_cannot_be_opened_fails(self, tmp_path: Path, spoilt: str) -> None:
+        spool = DiskSpool(tmp_path)
+        digest = spool.write("j", "reference_single.png", b"no picture")
+        if spoilt != "no picture":
+            digest = "0" * 64
+        if spoilt == "missing":
+            spool.remove("j")
+        reference = ReferenceFile("single", "reference_single.png", digest)
+        failure, _ = self.ask(tmp_path, references=[reference])
+        assert (failure.failed.error_class, failure.failed.error_type) == ("permanent", "InvalidParameters")
+        assert failure.failed.message == "Invalid parameters: the single reference is not in the spool as a picture"

@@ -66,7 +66,8 @@ def with_reference(job_type: str = "sdxl_image_fast", **changes: Any) -> Request
 def from_start_to_end(job_type: str = "video_fast", **changes: Any) -> Request:
     """One that asks for two."""
     both = [Reference("start", "https://host/start.png"), Reference("end", "https://host/end.png")]
-    return with_reference(job_type, references=both, reference_mode="both", reference_strength=0.8, **changes)
+    held: dict[str, Any] = {"references": both, "reference_mode": "both", "reference_strength": 0.8}
+    return with_reference(job_type, **held | changes)
 
 
 class House:
@@ -79,7 +80,8 @@ class House:
         self.spool = MemorySpool(self._noted)
         self.bucket = MemoryBucket(self._noted)
         self.receiver = ScriptedReceiver(effect=self._noted)
-        self.references: References = FakeReferences(self._noted)
+        self.web = FakeReferences(self._noted)
+        self.references: References = self.web
         self.engine = FakeEngine(self.spool, self._noted)
         self.recorder = FakeRecorder(self.clock, self._noted)
         self.settings = settings or StageSettings(worker_version="1.2.3")

@@ -6,10 +6,14 @@ import pytest
 
 from statemachine.states import State
 from tests.fakes import Crash
-from tests.stages.house import JOB, USER, House, request
+from tests.stages.house import JOB, USER, House, from_start_to_end, request
 from workers.request import Request
 
-ASKED = {"three pictures": request(num_images=3), "enhanced video": request("video7b_fast_enhanced", steps=7)}
+ASKED = {
+    "three pictures": request(num_images=3),
+    "enhanced video": request("video7b_fast_enhanced", steps=7),
+    "from start to end": from_start_to_end("video7b_high_enhanced"),
+}
 
 
 def undisturbed(asked: Request) -> House:
@@ -43,6 +47,7 @@ def test_the_next_worker_finishes_what_a_crash_left(name: str, at: int) -> None:
     assert house.bucket.objects == calm.bucket.objects
     assert len(house.bucket.puts) <= len(calm.bucket.puts) + 1
     assert house.engine.steps <= calm.engine.steps + 2
+    assert len(house.web.asked) <= len(calm.web.asked) + 1
     assert {post.id for post in house.receiver.accepted} == {post.id for post in calm.receiver.accepted}
     assert {post.told["status"]: post.told["assets"] for post in house.receiver.accepted} == {
         "processing": [],

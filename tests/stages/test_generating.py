@@ -5,13 +5,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from statemachine import decisions
-from statemachine.events import RefsFetched
 from statemachine.states import State
 from tests.fakes import refused
-from tests.stages.house import JOB, House, request, with_reference
+from tests.stages.house import JOB, House, request
 from workers.engines.messages import Alive, Enhance, Failed, FromEngine, Generate, Generated, Progress, Started
 from workers.ports import EngineDied
-from workers.stages import HANDLERS
 from workers.tools import StageSettings
 
 Order = Generate | Enhance
@@ -324,25 +322,3 @@ class TestStopping:
 
         house.engine.script = script
         assert house.until_done().state is State.CANCELLED
-
-
-class TestReferences:
-    def test_fail_the_job_by_default(self) -> None:
-        house = House()
-        house.admit(with_reference())
-        house.until_done()
-        assert house.job.error is not None
-        assert house.job.error.error_type == "ReferenceUnsupported"
-        assert house.job.error.message.startswith("Generation failed: reference images are not supported")
-        assert house.engine.requests == []
-
-    def test_are_left_out_where_the_operator_allows_it(self) -> None:
-        house = House(settings=StageSettings(on_missing_reference="generate_without"))
-        house.admit(with_reference())
-        assert house.until_done().state is State.COMPLETED
-        assert [what for what, _ in house.job.degraded] == ["references"]
-
-    def test_a_stage_without_any_goes_on(self) -> None:
-        house = ready(House())
-        job = house.recorder.claim(JOB)
-        assert HANDLERS[State.FETCHING_REFS](job, house.tools(job)) == [RefsFetched(references=[])]

@@ -72,4 +72,10 @@ BUGS: Final = (
         "crash and rot",
         (("workers/spool.py", "        if sha256(data) != digest:\n", "        if False:\n"),),
     ),
+    Bug(
+        "lost reference not missed",
+        "video from start to end",
+        "crash and rot",
+        (("workers/stages/generating.py", "    if lost:\n        return lost\n", ""),),
+    ),
 )

@@ -69,6 +69,6 @@ def test_whatever_happens_at_any_effect_the_job_ends_as_it_should(
             name = world.trace[point - 1] if len(world.trace) >= point else "?"
             raise AssertionError(f"{kind}, {scenario} at effect {point} ({name}): {error!r}") from error
         if scenario.startswith("crash"):
-            assert world.bucket.contents == calm.bucket.contents, f"{scenario} at {point}: other bytes"
+            assert world.bucket.contents == calm.bucket.contents, f"{kind}, {scenario} at effect {point}: other bytes"
         world.processes.die()
         shutil.rmtree(world.folder)

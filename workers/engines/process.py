@@ -45,6 +45,10 @@ class JobFolder(DiskSpool):
         """Always the one folder."""
         return str(self.root)
 
+    def read(self, job_id: str, name: str, digest: str) -> bytes:
+        """From the one folder."""
+        return super().read("", name, digest)
+
 
 class NullDrawer:
     """The null engine behind the same door as a real one."""

@@ -59,8 +59,8 @@ class WebReferences:
         most_bytes: int = Limits.bytes,
         pixels: PixelLimits | None = None,
     ) -> None:
-        self._allowed = allowed
-        self._private = private
+        self.allowed = allowed
+        self.private = private
         self._most_bytes = most_bytes
         self._pixels = pixels or PixelLimits()
 
@@ -75,9 +75,9 @@ class WebReferences:
         try:
             came = fetch(
                 url,
-                allowed=self._allowed,
+                allowed=self.allowed,
                 limits=Limits(bytes=self._most_bytes, seconds=seconds),
-                bearer_for={} if self._private is None else self._private.bearer_for(url),
+                bearer_for={} if self.private is None else self.private.bearer_for(url),
             )
             picture = decode(came.data, limits=self._pixels)
         except StageEnds as end:
