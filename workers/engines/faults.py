@@ -5,7 +5,7 @@ import traceback
 from typing import Final
 
 from workers.engines.messages import Failed
-from workers.errors import StageEnds
+from workers.errors import StageEnds, TryAgain
 
 _LOST: Final = (
     "CUDA error", "cuBLAS error", "CUBLAS_STATUS_", "cuDNN error", "CUDNN_STATUS_", "CUDA driver error",
@@ -66,4 +66,5 @@ def failed(request_id: str, error: Exception) -> Failed:
         error_type=kind,
         message=message,
         traceback=None if isinstance(error, Cancelled) else "".join(traceback.format_exception(error)),
+        budget=error.budget if isinstance(error, TryAgain) else None,
     )

@@ -210,7 +210,8 @@ class Enhanced(Message, frozen=True):
 class Failed(Message, frozen=True):
     """That request failed; the engine itself goes on.
 
-    `error_class` is one of: device_memory, permanent, misconfiguration, transient, cancelled.
+    `error_class` is one of: device_memory, permanent, misconfiguration, transient, cancelled. `budget` is how often
+    this kind of error may be met, where that is less than its class allows.
     """
 
     request_id: str
@@ -218,6 +219,7 @@ class Failed(Message, frozen=True):
     error_type: str
     message: str
     traceback: str | None = None
+    budget: int | None = None
 
 
 ToEngine = Generate | Enhance | Cancel | Shutdown
