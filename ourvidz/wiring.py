@@ -212,6 +212,8 @@ def worker(settings: Settings, store: EventStore, own_engine: EngineProcess, dev
         stage_settings,
         pause=stop.pause,
         engine_up=lambda: own_engine.up,
+        resident=lambda: own_engine.resident,
+        affinity_seconds=settings.affinity_seconds,
         policy=policy.load(),
     )
 

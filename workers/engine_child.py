@@ -22,7 +22,9 @@ from workers.engines.messages import (
     Failed,
     FromEngine,
     Generated,
+    Loaded,
     Message,
+    Moved,
     Ready,
     Started,
     ToEngine,
@@ -78,6 +80,7 @@ class Child:
         """Start the process. `wake` is a non-blocking pipe's reading end that interrupts `watch`."""
         self.config = config
         self.ready: Ready | None = None
+        self.resident: frozenset[str] = frozenset()
         self.lines: deque[str] = deque(maxlen=LAST_LINES)
         self.outstanding: dict[str, Outstanding] = {}
         self.closing = False
@@ -232,6 +235,10 @@ class Child:
             self.ready = message
             on_ready()
             return
+        if isinstance(message, Loaded):
+            self.resident |= {message.model}
+        elif isinstance(message, Moved) and message.to == "released":
+            self.resident -= {message.model}
         outstanding = self.outstanding.get(getattr(message, "request_id", None) or "")
         if outstanding is None:
             return  # an answer to one that was given up

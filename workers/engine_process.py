@@ -66,6 +66,12 @@ class EngineProcess:
         child = self._child
         return child is not None and child.ready is not None
 
+    @property
+    def resident(self) -> frozenset[str]:
+        """The models that it said it has loaded and has not said it released, on the device or in memory beside it."""
+        child = self._child
+        return child.resident if child is not None else frozenset()
+
     def ready(self) -> Ready:
         """What runs there. Waits until it does; raises `EngineDied` when it cannot start or `close` was called."""
         with self._changed:

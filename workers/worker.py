@@ -3,18 +3,20 @@
 import json
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from datetime import datetime
 from typing import Final
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from statemachine import decisions
 from statemachine.errors import FencedOut, StaleJob, StoreAway
 from statemachine.job import Job
 from statemachine.states import State
 from statemachine.store import EventStore
+from statemachine.store.affinity import loaded_after
 from statemachine.store.claims import Claimant
 from statemachine.store.writer import Writer
 from workers.held import Held
@@ -75,11 +77,14 @@ class Worker:
         pause: Callable[[int], None],
         draw: Callable[[], float] = _dice.random,
         engine_up: Callable[[], bool] = lambda: True,
+        resident: Callable[[], Set[str]] = frozenset,
+        affinity_seconds: float = 0.0,
         policy: Policy = refusal,
     ) -> None:
         self._policy = policy
         self.identity = identity
         self._engine_up = engine_up
+        self._resident = resident
         self.store = store
         self.ports = ports
         self.settings = settings
@@ -120,6 +125,7 @@ class Worker:
             device=identity.device,
             job_types=identity.job_types,
             lease_seconds=identity.lease_seconds,
+            affinity_seconds=affinity_seconds,
         )
 
     def claim_tick(self, now: datetime, *, expected: bool = False) -> int:
@@ -139,13 +145,16 @@ class Worker:
 
     def _claim(self, now: datetime, *, expected: bool) -> list[Job]:
         deliver, engine = self.lanes["deliver"], self.lanes["engine"]
-        held = [job.state for job in self.held.jobs()]
+        in_hand = self.held.jobs()
+        held = [job.state for job in in_hand]
         drawing = sum(state not in (State.UPLOADING, State.CALLBACK) for state in held)
         telling = sum(state is State.CALLBACK for state in held)
         # A receiver or a bucket that is down must not make the device draw more than can be delivered.
         choked = len(held) - drawing >= 4 * deliver.slots or engine.paused(now) or not self._engine_up()
+        # What is claimed now is drawn after what is in hand, and meets the models that those leave behind.
+        ahead = [job.model for job in in_hand if job.state not in (State.UPLOADING, State.CALLBACK)]
         return self.store.claim(
-            self._claimant,
+            replace(self._claimant, resident=sorted(loaded_after(self._resident(), ahead))),
             drawing=0 if choked else max(0, engine.slots + 1 - drawing),
             telling=max(0, deliver.slots + 1 - telling),
             expected=expected,
@@ -199,6 +208,7 @@ class Worker:
                 "version": who.version,
                 "started_at": self._started_at,
                 "last_seen_at": now,
+                "resident": json.dumps(sorted(self._resident())),
             }
         )
 

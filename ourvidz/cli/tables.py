@@ -46,7 +46,8 @@ def workers_table(rows: list[dict[str, Any]], now: datetime) -> Table:
     for row in rows:
         alive = is_alive(row, now)
         state = row["state"] if alive or row["state"] == "stopped" else "silent"
-        makes = ", ".join(row["models"]) or f"{len(row['job_types'])} job types without a model"
+        loaded = [f"{name} (loaded)" if name in row["resident"] else name for name in row["models"]]
+        makes = ", ".join(loaded) or f"{len(row['job_types'])} job types without a model"
         about = f"{makes}; {len(row['jobs'])} in hand"
         if row["note"]:
             about += f"; {clause(row['note'])}"

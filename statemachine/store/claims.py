@@ -1,16 +1,17 @@
 """Claims, leases and heartbeats."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, case, func, or_, select, update
 
 from statemachine import decisions
 from statemachine.errors import IllegalEvent, UnreadableHistory
 from statemachine.job import Job, Stored
 from statemachine.states import State
+from statemachine.store.affinity import LOOK_AHEAD, Due, loaded_after, prefer
 from statemachine.store.append import Sealed, append, prepare
 from statemachine.store.codec import replay, stored
 from statemachine.store.projections import upsert
@@ -18,13 +19,18 @@ from statemachine.store.schema import Utc, job_events, job_leases, jobs, queues
 
 
 class Claimant(msgspec.Struct, frozen=True, kw_only=True):
-    """Who claims, and what it can do."""
+    """Who claims, and what it can do.
+
+    `resident` are the model variants that are loaded: for `affinity_seconds` their jobs may go first, see `affinity`.
+    """
 
     worker_id: str
     host: str
     device: str
     job_types: Sequence[str]
     lease_seconds: float
+    resident: Sequence[str] = ()
+    affinity_seconds: float = 0.0
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,18 +52,26 @@ _FREE: Final = and_(
     jobs.c.id.not_in(bindparam("passed_over", expanding=True)),
 )
 _TOLD: Final = jobs.c.state == State.CALLBACK.value
+_TO_DRAW: Final = and_(~_TOLD, jobs.c.job_type.in_(bindparam("types", expanding=True)))
 
 
-def _in_order(which: ColumnElement[bool]) -> Select[str]:
+def _in_order(which: ColumnElement[bool], *columns: ColumnElement[Any]) -> Select[Any]:
     """Built once: making and hashing such a statement costs more than running it."""
     order = (jobs.c.priority.desc(), jobs.c.turn, jobs.c.queued_at)
-    return select(jobs.c.id).where(_FREE, which).order_by(*order).limit(bindparam("limit", type_=Integer))
+    return select(jobs.c.id, *columns).where(_FREE, which).order_by(*order).limit(bindparam("limit", type_=Integer))
 
 
-_DRAWING: Final = _in_order(and_(~_TOLD, jobs.c.job_type.in_(bindparam("types", expanding=True))))
+_DRAWING: Final = _in_order(_TO_DRAW)
 _TELLING: Final = _in_order(_TOLD)
 _LOCK_DRAWING: Final = _DRAWING.with_for_update(skip_locked=True, of=jobs)
 _LOCK_TELLING: Final = _TELLING.with_for_update(skip_locked=True, of=jobs)
+_NEEDED_MODEL: Final = case((jobs.c.state != State.UPLOADING.value, jobs.c.model), else_=None)
+_AHEAD: Final = _in_order(_TO_DRAW, _NEEDED_MODEL, jobs.c.priority, jobs.c.due_at)
+_LOCK_THESE: Final = (
+    select(jobs.c.id)
+    .where(_FREE, jobs.c.id.in_(bindparam("ids", expanding=True)))
+    .with_for_update(skip_locked=True, of=jobs)
+)
 
 
 def any_due(connection: Connection, who: Claimant, *, now: datetime, passed_over: Iterable[str]) -> bool:
@@ -75,7 +89,7 @@ def claim(
     now: datetime,
     passed_over: dict[str, str],
 ) -> list[Job]:
-    """Lease due jobs to `who`, in the order: priority, round-robin over users, age.
+    """Lease due jobs to `who`, in the order: priority, round-robin over users, age; resident models before others.
 
     Up to `drawing` of the types that it can make; and up to `telling` of which only the callback is left: they need
     no model, so every worker may take any. Jobs in `passed_over` (id → why) are left where they are; those that
@@ -84,7 +98,10 @@ def claim(
     On PostgreSQL several claimants pass each other by SKIP LOCKED; on SQLite the transaction is immediate.
     """
     chosen: list[str] = []
-    for statement, limit in ((_LOCK_DRAWING, drawing), (_LOCK_TELLING, telling)):
+    by_affinity = who.resident and who.affinity_seconds > 0
+    if by_affinity and drawing > 0:
+        chosen += _choose(connection, who, drawing, now=now, passed_over=passed_over)
+    for statement, limit in ((_LOCK_DRAWING, 0 if by_affinity else drawing), (_LOCK_TELLING, telling)):
         if limit > 0:
             asked = {"now": now, "types": list(who.job_types), "limit": limit, "passed_over": list(passed_over)}
             chosen += connection.scalars(statement, asked)
@@ -124,6 +141,27 @@ def claim(
         ],
     )
     return claimed
+
+
+def _choose(
+    connection: Connection, who: Claimant, count: int, *, now: datetime, passed_over: Iterable[str]
+) -> list[str]:
+    """Lock the next `count` jobs by affinity. Only what is taken is locked: the others stay there for everybody."""
+    chosen: list[str] = []
+    seen = list(passed_over)
+    resident: Set[str] = frozenset(who.resident)
+    while len(chosen) < count:
+        asked = {"now": now, "types": list(who.job_types), "limit": LOOK_AHEAD, "passed_over": seen}
+        due = [Due(*row) for row in connection.execute(_AHEAD, asked)]
+        wanted = prefer(due, resident, count=count - len(chosen), window=who.affinity_seconds, now=now)
+        ids = [job.id for job in wanted]
+        locked = set(connection.scalars(_LOCK_THESE, {"now": now, "ids": ids, "passed_over": seen}))
+        chosen += [job_id for job_id in ids if job_id in locked]
+        if len(locked) == len(ids):
+            break
+        resident = loaded_after(resident, [job.model for job in wanted if job.id in locked])
+        seen += ids  # some are being taken by another claimant: look past them
+    return chosen
 
 
 def renew(

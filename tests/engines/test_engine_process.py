@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import pytest
@@ -16,7 +17,7 @@ from tests.engines.asking import Studio
 from workers.engine_child import environment
 from workers.engine_process import EngineProcess
 from workers.engines.config import EXIT_DEVICE_TAKEN, EngineConfig, Start
-from workers.engines.messages import Enhance, Enhanced, FromEngine, Generated, Progress, Started
+from workers.engines.messages import Enhance, Enhanced, FromEngine, Generated, Moved, Progress, Started
 from workers.ports import EngineDied
 
 PARENT = """
@@ -172,6 +173,26 @@ def test_several_threads_are_served_in_turn(null: Studio) -> None:
         assert isinstance(seen[one.request_id][0], Started)
         assert isinstance(seen[one.request_id][-1], Generated)
         assert {getattr(message, "request_id", None) for message in seen[one.request_id]} == {one.request_id}
+
+
+def test_what_is_loaded_is_known_until_it_is_released_or_the_process_dies(null: Studio) -> None:
+    assert null.engine.resident == frozenset()
+    null.ask(model="a", job_type="sdxl_image_fast")
+    null.ask(model="b", job_type="video_fast")
+    assert null.engine.resident == {"a", "b"}
+    child = null.engine._child
+    assert child is not None
+    places: tuple[Literal["host", "released"], ...] = ("host", "released")
+    for to in places:  # said for a request that nobody waits for any more, and true all the same
+        said = Moved(request_id="gone", model="a", parts=["unet"], to=to, seconds=0.0, bytes=1)
+        child._receive(said, lambda: None)
+        assert null.engine.resident == ({"a", "b"} if to == "host" else {"b"})
+    _, answers = null.begin(steps=1_000_000)
+    until(answers, 1)
+    os.kill(null.engine.ready().pid, signal.SIGKILL)
+    with pytest.raises(EngineDied):
+        list(answers)
+    assert null.engine.resident == frozenset()
 
 
 def test_leaving_the_answers_cancels_the_request(null: Studio) -> None:
