@@ -105,5 +105,5 @@ def store(fresh_database: str) -> Iterator[EventStore]:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the tiny models, built as `ourvidz models make-tiny` builds them."""
     root = tmp_path_factory.mktemp("models")
-    assert make_tiny(root) == [root / "tiny-sdxl", root / "tiny-sdxl.safetensors", root / "tiny-wan"]
+    assert all(path.exists() for path in make_tiny(root))
     return root

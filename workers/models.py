@@ -8,8 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
+from workers.adapters import adapter_problem
 from workers.errors import Misconfigured
-from workers.presets import SDXL, WAN, WAN_VACE
+from workers.presets import SDXL, SDXL_IP_ADAPTER, WAN, WAN_VACE
 from workers.weights import MANIFEST, DigestCache, digest_of, digested_files, header, size_of, weight_files
 
 SDXL_PARTS: Final = {
@@ -132,6 +133,8 @@ def _problem(family: str, path: Path) -> str | None:
     if not path.exists():
         return f"{path} does not exist"
     try:
+        if family == SDXL_IP_ADAPTER:
+            return adapter_problem(path)
         return _folder_problem(family, path) if path.is_dir() else _file_problem(family, path)
     except ValueError as error:
         return str(error)

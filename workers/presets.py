@@ -8,6 +8,7 @@ import msgspec
 SDXL: Final = "sdxl"
 WAN: Final = "wan"
 WAN_VACE: Final = "wan_vace"
+SDXL_IP_ADAPTER: Final = "sdxl_ip_adapter"
 QWEN: Final = "qwen"
 
 WAN_TASK: Final = "t2v-1.3B"
@@ -19,7 +20,8 @@ LUSTIFY: Final = "lustify_sdxl"
 WAN_1_3B: Final = "wan_2_1_1_3b"
 WAN_VACE_1_3B: Final = "wan_2_1_vace_1_3b"
 QWEN_7B: Final = "qwen_2_5_7b"
-"""The last two are no variants that a payload may name: they serve jobs of the others."""
+IP_ADAPTER: Final = "ip_adapter_sdxl"
+"""The last three are no variants that a payload may name: they serve jobs of the others."""
 
 KNOWN_VARIANTS: Final[Mapping[str, str]] = {LUSTIFY: SDXL, WAN_1_3B: WAN}
 """Model variant → family: what the producer knows today. A service with more models passes a table of its own."""

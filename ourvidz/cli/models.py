@@ -116,7 +116,11 @@ def _tell(specs: "list[ModelSpec]", as_json: bool, reports: "Sequence[CheckRepor
         scale = f", drawn at {spec.render_scale} of the size" if spec.render_scale != 1 else ""
         say(f"{spec.name}  {spec.problem or f'{spec.path} ({size(spec.bytes)}{scale}{digest})'}")
     for report in reports:
-        memory = ", ".join(f"{name.removesuffix('_gb')} {value:.2f} GiB" for name, value in report.memory.items())
+        memory = ", ".join(
+            f"{name.removesuffix('_gb')} {value:.2f} GiB"
+            for name, value in report.memory.items()
+            if name.endswith("_gb")
+        )
         step = statistics.median(report.step_seconds) if report.step_seconds else 0.0
         say(
             f"{report.model}  on {report.device_name}: loaded in {report.load_seconds:.2f} s ({size(report.bytes)}), "

@@ -57,9 +57,13 @@ def device_name(device: str) -> str:
     return models[0] if models else platform.machine()
 
 
-def versions() -> dict[str, str]:
-    """Of Python and of every library that can change a pixel."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+def versions(device: str) -> dict[str, str]:
+    """Of Python and of every library that can change a pixel; on CUDA also its own, cuDNN's, and the GPU's name."""
+    found = {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+    if device.startswith("cuda"):
+        found |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
+        found["gpu"] = device_name(device)
+    return found
 
 
 def total_memory(device: str) -> int | None:
@@ -68,20 +72,27 @@ def total_memory(device: str) -> int | None:
 
 
 def start_measuring(device: str) -> None:
-    """Forget the last job's peak."""
+    """Forget the last job's peak and its counts."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
+        torch.cuda.reset_accumulated_memory_stats(device)
 
 
 def memory(device: str) -> dict[str, float]:
-    """GiB since `start_measuring`; `peak_rss_gb` is the process's since its start. The CPU has no VRAM, not 0."""
+    """What was used since `start_measuring`: GiB in what ends with `_gb`, the rest are counts.
+
+    `peak_rss_gb` is the process's since its start. The CPU has no VRAM, not 0. On CUDA `num_alloc_retries` tells how
+    often the allocator had to give its cache back to find room, `num_ooms` how often it found none.
+    """
     unit = 1 if sys.platform == "darwin" else 1024
     found = {"peak_rss_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _GIB}
     if device.startswith("cuda"):
         found["vram_used_gb"] = torch.cuda.max_memory_allocated(device) / _GIB
         found["vram_reserved_gb"] = torch.cuda.max_memory_reserved(device) / _GIB
         found["vram_total_gb"] = torch.cuda.get_device_properties(device).total_memory / _GIB
-    return {name: round(gib, 4) for name, gib in found.items()}
+        stats = torch.cuda.memory_stats(device)
+        found |= {name: float(stats.get(name, 0)) for name in ("num_alloc_retries", "num_ooms")}
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def free() -> None:

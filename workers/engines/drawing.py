@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from workers.engines import device
@@ -18,7 +19,11 @@ SEEDS: Final = 2**63
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What everything here is drawn on and with."""
+    """What everything here is drawn on and with.
+
+    `sdxl_ip_adapter` is the folder of the adapter that draws SDXL's references, `digests` the file that remembers
+    digests of weights.
+    """
 
     engine: str
     device: str
@@ -26,6 +31,8 @@ class Host:
     threads: int
     versions: dict[str, str]
     embed_prompt: bool
+    sdxl_ip_adapter: Path | None = None
+    digests: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -34,12 +41,14 @@ class Resident:
 
     `bring(*names)` has those parts on the device, which is the drawing's business before it uses them: a model may be
     larger than the room that there is. Without names it brings all. `add` takes in a network that was loaded later.
+    `kept` is what drawings keep with the model for later requests; it is forgotten with the model.
     """
 
     spec: ModelSpec
     pipeline: Any
     bring: Callable[..., None]
     add: Callable[[str, Any], None]
+    kept: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -70,7 +79,10 @@ class Drawing(Protocol):
 
 @dataclass
 class Run:
-    """A run of a pipeline: tells each step, stops between two of them, and measures. Of no run all is zero."""
+    """A run of a pipeline: tells each step, stops between two of them, and measures. Of no run all is zero.
+
+    `adapters` are the digests of what drew beside the model, by name; they are told among the versions.
+    """
 
     host: Host
     request: Generate
@@ -79,13 +91,18 @@ class Run:
     memory: dict[str, float] = field(default_factory=dict)
     batches: list[int] = field(default_factory=list)
     reference_way: str | None = None
+    adapters: dict[str, str] = field(default_factory=dict)
+    _measuring: bool = False
 
     def of(self, pipeline: Any, arguments: Mapping[str, Any], cancelled: Callable[[], bool]) -> Any:
         """Call the pipeline and return its output. Raises Cancelled after the step during which that was asked.
 
-        Several runs of one request (a batch in parts) add up.
+        Several runs of one request (a batch in parts) add up; memory is the most that any of them took, also one that
+        found too little.
         """
-        device.start_measuring(self.host.device)
+        if not self._measuring:
+            device.start_measuring(self.host.device)
+            self._measuring = True
         started = last = time.monotonic()
 
         def after_step(_: Any, index: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -119,7 +136,7 @@ class Run:
             engine=self.host.engine,
             model_digest=resident.digest,
             memory=self.memory or device.memory(self.host.device),
-            versions=self.host.versions,
+            versions={**self.host.versions, **self.adapters},
             threads=self.host.threads,
             batches=self.batches or [self.request.num_images],
             render_scale=str(resident.spec.render_scale),

@@ -43,7 +43,7 @@ class Recipe(NamedTuple):
 
 
 RECIPES: Final[Mapping[str, Recipe]] = {
-    SDXL: Recipe(load_sdxl, SdxlDrawing),
+    SDXL: Recipe(load_sdxl, SdxlDrawing, frozenset({"image_encoder"})),
     WAN: Recipe(load_wan, WanDrawing, frozenset({"text_encoder"})),
 }
 
@@ -72,12 +72,14 @@ class DiffusersEngine:
             device=config.device_key,
             device_name=device.device_name(config.device_key),
             threads=torch.get_num_threads(),
-            versions=device.versions(),
+            versions=device.versions(config.device_key),
             embed_prompt=config.embed_prompt,
+            sdxl_ip_adapter=config.sdxl_ip_adapter,
+            digests=config.lock_dir / DIGESTS,
         )
         self.families = sorted({KNOWN_VARIANTS[name] for name in config.models if name in KNOWN_VARIANTS})
         self.pool = Pool(self._budget(), device.free)
-        self._loaded: dict[str, tuple[ModelSpec, Any]] = {}
+        self._loaded: dict[str, tuple[ModelSpec, Any, dict[str, Any]]] = {}
 
     def draw(self, request: Generate, say: Say, cancelled: Callable[[], bool]) -> Callable[[], None]:
         """Denoise and decode; return what is left to do: encode, write, and say AssetWritten and Generated.
@@ -127,7 +129,7 @@ class DiffusersEngine:
         recipe = RECIPES[source.family]
         if source.name not in self._loaded or self._loaded[source.name][0].family != source.family:
             self._load(source, recipe, say, request_id)
-        spec, pipeline = self._loaded[source.name]
+        spec, pipeline, kept = self._loaded[source.name]
         names = [part.name for part in self.pool.held[source.name].parts]
 
         def bring(*parts: str) -> None:
@@ -136,19 +138,17 @@ class DiffusersEngine:
         def add(name: str, module: Any) -> None:
             self.pool.held[source.name].parts.append(self._part(name, module, recipe))
 
-        return Resident(spec=spec, pipeline=pipeline, bring=bring, add=add), recipe
+        return Resident(spec=spec, pipeline=pipeline, bring=bring, add=add, kept=kept), recipe
 
     def _load(self, source: Source, recipe: Recipe, say: Say, request_id: str) -> None:
         say(Alive(request_id=request_id, doing=f"{LOADING} {source.name}"))
         started = time.monotonic()
-        spec = inspect_model(
-            source.name, source.family, source.path, cache=self.config.lock_dir / DIGESTS, compute_digest=True
-        )
+        spec = inspect_model(source.name, source.family, source.path, cache=self.host.digests, compute_digest=True)
         if spec.problem is not None:
             raise Misconfigured(spec.problem, error_type="ModelUnusable")
         dtype = device.dtype_of(self.config.dtype, self.host.device)
         pipeline = recipe.load(spec.path, dtype=dtype, device=self.host.device)
-        self._loaded[source.name] = spec, pipeline
+        self._loaded[source.name] = spec, pipeline, {}
         modules = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
         parts = [self._part(name, module, recipe) for name, module in modules.items()]
         self.pool.hold(source.name, parts, partial(self._loaded.pop, source.name))

@@ -24,10 +24,10 @@ def load_sdxl(path: Path, *, dtype: Any, device: str) -> Any:
     It is set up for the device. Never asks the hub and never unpickles. Raises Misconfigured with one sentence for
     whatever is wrong with the files, and lets a lack of memory through.
     """
-    with _sentences(path):
+    with sentences(path):
         pipeline = _from_folder(path, dtype) if path.is_dir() else _from_file(path, dtype)
     if path.is_dir():
-        _check_whole(path, pipeline, ("unet", "vae", "text_encoder", "text_encoder_2"))
+        check_whole(path, pipeline, ("unet", "vae", "text_encoder", "text_encoder_2"))
     pipeline.set_progress_bar_config(disable=True)  # one of its own: the pipeline's steps
     if device.startswith("cuda"):
         pipeline.vae.enable_slicing()  # six 1024-pixel images decoded at once want more than 40 GB
@@ -41,17 +41,17 @@ def load_wan(path: Path, *, dtype: Any, device: str) -> Any:
     stays in float32.
     """
     half = torch.bfloat16 if dtype == torch.float16 else dtype
-    with _sentences(path):
+    with sentences(path):
         pipeline = WanPipeline.from_pretrained(
             str(path), torch_dtype={"default": half, "vae": torch.float32}, use_safetensors=True, local_files_only=True
         )
-    _check_whole(path, pipeline, ("transformer", "vae", "text_encoder"))
+    check_whole(path, pipeline, ("transformer", "vae", "text_encoder"))
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 @contextmanager
-def _sentences(path: Path) -> Iterator[None]:
+def sentences(path: Path) -> Iterator[None]:
     """Whatever loading raises, as Misconfigured with one sentence."""
     disable_progress_bar()
     try:
@@ -93,7 +93,7 @@ def _from_file(path: Path, dtype: Any) -> Any:
             shutil.rmtree(config)
 
 
-def _check_whole(path: Path, pipeline: Any, parts: Sequence[str]) -> None:
+def check_whole(path: Path, pipeline: Any, parts: Sequence[str]) -> None:
     """Raise Misconfigured when a folder's files lack a tensor of a network.
 
     The libraries would fill it with random numbers and say so in a log line only. A tensor that goes by two names is

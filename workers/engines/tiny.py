@@ -4,6 +4,7 @@ ROOT/tiny-sdxl/                  a diffusers folder
 ROOT/tiny-sdxl.safetensors       the same weights as one file, under the original code's names
 ROOT/tiny-sdxl.config/           its config folder, no weights
 ROOT/tiny-wan/                   a diffusers folder
+ROOT/tiny-ip-adapter/            an adapter for tiny SDXL, with its image encoder
 """
 
 import contextlib
@@ -17,20 +18,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from workers.models import read_manifest
-from workers.presets import SDXL, WAN
+from workers.presets import SDXL, SDXL_IP_ADAPTER, WAN
 from workers.weights import MANIFEST, DigestCache, digest_of
 
-VERSION: Final = "1"
+VERSION: Final = "2"
 """Of the recipe. Another one in a manifest means: build again."""
 
 _FOLDER: Final = "tiny-sdxl"
 _FILE: Final = "tiny-sdxl.safetensors"
 _CONFIG: Final = "tiny-sdxl.config"
 _WAN: Final = "tiny-wan"
+_IP_ADAPTER: Final = "tiny-ip-adapter"
 
 
 def make_tiny(root: Path) -> list[Path]:
-    """Return tiny SDXL's diffusers folder and single file, and tiny WAN's folder.
+    """Return tiny SDXL's diffusers folder and single file, tiny WAN's folder, and that of SDXL's IP-Adapter.
 
     What is missing or of another version is built; the rest stays as it is.
     Everything is built under a temporary name and renamed, so a crash leaves nothing half-done under a real one.
@@ -40,7 +42,10 @@ def make_tiny(root: Path) -> list[Path]:
         _build(_build_sdxl, (file, config, folder))
     if not _current(wan):
         _build(_build_wan, (wan,))
-    return [folder, file, wan]
+    adapter = root / _IP_ADAPTER
+    if not _current(adapter):
+        _build(_build_ip_adapter, (adapter,))
+    return [folder, file, wan, adapter]
 
 
 def _build(build: Callable[[Path], None], places: Sequence[Path]) -> None:
@@ -93,6 +98,19 @@ def _build_wan(root: Path) -> None:
     folder = root / _WAN
     build().save_pretrained(str(folder), safe_serialization=True)
     _describe(folder, _WAN, WAN, digest_of(folder, DigestCache(None)))
+
+
+def _build_ip_adapter(root: Path) -> None:
+    _prepare()
+    from safetensors.torch import save_file
+
+    from workers.engines.tiny_ip_adapter import adapter_weights, image_encoder
+    from workers.engines.tiny_sdxl import build
+
+    folder = root / _IP_ADAPTER
+    image_encoder().save_pretrained(str(folder / "image_encoder"))
+    save_file(adapter_weights(build().unet), str(folder / f"{_IP_ADAPTER}.safetensors"), metadata={"format": "pt"})
+    _describe(folder, _IP_ADAPTER, SDXL_IP_ADAPTER, digest_of(folder, DigestCache(None)))
 
 
 def _prepare() -> None:

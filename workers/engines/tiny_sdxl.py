@@ -3,7 +3,8 @@
 A random UNet draws noise and hardly hears its prompt. So a quarter of this one is set by hand: the latents pass
 through it beside the random features and are subtracted again, their fine grain more than their broad strokes.
 What is left of the noise is a smooth field, and what the random half adds to it, coloured by the text through
-amplified attention, becomes the picture.
+amplified attention, becomes the picture. Beside both halves there is a way for the colours of a reference, which an
+IP-Adapter may use (`tiny_ip_adapter`) and nothing else does.
 """
 
 from typing import Any, Final
@@ -18,6 +19,7 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from workers.engines.analytic_vae import CONSTANT, blur_kernel, clear, set_sdxl_vae
+from workers.engines.tiny_ip_adapter import carry_colours
 from workers.engines.tokenizers import byte_tokenizer
 
 VAE_GAIN: Final = 6.5
@@ -144,6 +146,7 @@ def _unet() -> Any:
         unet.add_embedding.linear_1.weight.normal_(std=1.0 / 8)
         unet.add_embedding.linear_2.weight.normal_(std=1.0 / 8)
         _pass_latents(unet)
+        carry_colours(unet)
     return unet
 
 
