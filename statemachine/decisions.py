@@ -1,6 +1,6 @@
 """Decisions: pure functions from a job (and the time) to events. Nothing in here reads a clock or a database."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -59,7 +59,7 @@ def trouble(
     budget: int | None = None,
 ) -> list[e.Event]:
     """The attempt failed: another one later, or the end of the run. `jitter` is drawn by the caller, in [0, 1)."""
-    if job.cancel_by is not None and job.outcome is None:
+    if job.cancel_pending:
         return cancelled(job)
     if exhausted(job, error_class=error_class, error_type=error_type, budget=budget):
         return give_up(job, error_class=error_class, error_type=error_type, message=message, now=now)
@@ -123,11 +123,13 @@ def give_up(job: Job, *, error_class: str, error_type: str, message: str, now: d
 def interrupt(
     job: Job, *, reason: str, by: str, now: datetime, detail: str | None = None, counts: bool = True
 ) -> list[e.Event]:
-    """The lease ends without a result: the job waits its turn again, or is poison and fails.
+    """The lease ends without a result: the job waits its turn again, or is poison and fails, or was to end anyway.
 
     `counts=False` where the job had no part in it (a drain, a worker that never began): it costs no attempt.
     """
     interrupted = e.Interrupted(reason=reason, by=by, token=job.token + 1, detail=detail, counts=counts)
+    if job.cancel_pending:
+        return [interrupted, *cancelled(job)]
     if not counts or job.open_attempt is None:
         return [interrupted]
     crashes = 1 + sum(1 for a in job.tries(job.state) if a.outcome == "interrupted" and a.counts)
@@ -160,6 +162,18 @@ def cancelled(job: Job) -> list[e.Event]:
     ]
 
 
+def rejudged(job: Job, events: Sequence[e.Event]) -> list[e.Event]:
+    """What becomes of `events` that were decided before `job`'s end was asked for, and are written behind that.
+
+    What would put the job off ends it instead. An interruption in which it had a part is told all the same.
+    """
+    put_off = any(isinstance(event, e.RetryScheduled | e.Interrupted) for event in events)
+    if not job.cancel_pending or not put_off or any(isinstance(event, e.OutcomeDecided) for event in events):
+        return list(events)
+    told = [event for event in events if not isinstance(event, e.RetryScheduled)]
+    return [*(event for event in told if not isinstance(event, e.Interrupted) or event.counts), *cancelled(job)]
+
+
 def finish(job: Job, *, now: datetime, notified: bool) -> list[e.Event]:
     """The receiver knows (or there is none): the run ends as its outcome says."""
     seconds = total_seconds(job, now)
@@ -186,17 +200,18 @@ def finish(job: Job, *, now: datetime, notified: bool) -> list[e.Event]:
             raise ValueError(f"job {job.id}: a run ends with its outcome, and this one has none")
 
 
-def requeue(job: Job, *, by: str, reason: str, stage: State | None = None) -> list[e.Event]:
+def requeue(job: Job, *, by: str, reason: str, stage: State | None = None, as_new: bool = False) -> list[e.Event]:
     """Start a new run of a finished job, at the beginning or at `stage`. No events while it is live.
 
-    A job that was refused at the door has nothing but its telling: it begins there.
+    A job that was refused at the door has nothing but its telling: it begins there. A run that only tells does so
+    under the id that its outcome had before, unless `as_new`.
     """
     if not job.state.terminal:
         return []
     at = State.QUEUED if stage is None or stage not in STAGES else stage
     if all(planned is State.CALLBACK for planned in job.stages):
         at = State.CALLBACK
-    return [e.Requeued(by=by, reason=reason, run=job.run + 1, stage=at)]
+    return [e.Requeued(by=by, reason=reason, run=job.run + 1, stage=at, as_new=as_new and at is State.CALLBACK)]
 
 
 def total_seconds(job: Job, now: datetime) -> float:
@@ -219,6 +234,7 @@ __all__ = [
     "finish",
     "give_up",
     "interrupt",
+    "rejudged",
     "requeue",
     "start",
     "total_seconds",

@@ -281,13 +281,17 @@ class JobCancelled(Event, frozen=True):
 
 
 class Requeued(Event, frozen=True):
-    """An operator starts a new run of a finished job at `stage`."""
+    """An operator starts a new run of a finished job at `stage`.
+
+    One at `callback` tells the outcome of the run before it, under the id that this had; `as_new`: under a new one.
+    """
 
     kind: ClassVar[str] = "requeued"
     by: str
     reason: str
     run: int
     stage: str
+    as_new: bool = False
 
 
 class Unknown(Event, frozen=True):

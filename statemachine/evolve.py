@@ -5,7 +5,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from statemachine import events as e
-from statemachine.job import Asset, Attempt, Callback, Checkpoint, Error, Job, Stored
+from statemachine.job import Asset, Attempt, Callback, Checkpoint, Error, Job, Stored, Verdict
 from statemachine.states import TERMINAL, Outcome, State
 
 
@@ -145,9 +145,8 @@ def _apply(job: Job, stored: Stored) -> Job:
             return replace(job, assets=assets)
         case e.MediaUploaded():
             closed = _closed(job, at, "succeeded")
-            return replace(
-                closed, outcome=Outcome.COMPLETED, outcome_at=at, error=None, verdict=(Outcome.COMPLETED, None)
-            )
+            verdict = _verdict(job, Outcome.COMPLETED, None, at)
+            return replace(closed, outcome=Outcome.COMPLETED, outcome_at=at, error=None, verdict=verdict)
         case e.AssetsLost(missing=missing, reason=reason):
             assets = tuple(a for a in job.assets if a.run != job.run or a.digest not in missing or a.key is not None)
             return replace(_closed(job, at, "assets lost", message=reason), assets=assets)
@@ -203,7 +202,7 @@ def _apply(job: Job, stored: Stored) -> Job:
                 outcome=outcome,
                 outcome_at=at,
                 error=error,
-                verdict=(outcome, error),
+                verdict=_verdict(job, outcome, error, at),
                 checkpoint=None,
                 resume_at=None,
             )
@@ -233,15 +232,18 @@ def _next_run(job: Job, event: e.Requeued, at: datetime) -> Job:
     stage = State(event.stage)
     made = stage in (State.UPLOADING, State.CALLBACK)
     anew = stage in (State.QUEUED, State.FETCHING_REFS)
-    outcome, error = job.verdict if stage is State.CALLBACK and job.verdict is not None else (None, None)
+    verdict = job.verdict if stage is State.CALLBACK else None
+    if verdict is not None and event.as_new:
+        verdict = replace(verdict, run=event.run)
+    outcome = None if verdict is None else verdict.outcome
     return replace(
         job,
         run=event.run,
         token=job.token + 1,
         outcome=outcome,
         outcome_at=None if outcome is None else at,
-        error=error,
-        verdict=None if outcome is None else job.verdict,
+        error=None if verdict is None else verdict.error,
+        verdict=verdict,
         finished_at=None,
         run_at=at,
         checkpoint=None,
@@ -252,6 +254,10 @@ def _next_run(job: Job, event: e.Requeued, at: datetime) -> Job:
         degraded=job.degraded if made else (),
         assets=(*job.assets, *(replace(asset, run=event.run) for asset in job.current_assets)) if made else job.assets,
     )
+
+
+def _verdict(job: Job, outcome: Outcome, error: Error | None, at: datetime) -> Verdict:
+    return Verdict(outcome=outcome, error=error, run=job.run, begun_at=job.run_at or at, at=at)
 
 
 def _closed(

@@ -111,6 +111,24 @@ class Error(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided of a run, whatever became of the telling. The receiver is told of it in the name of `run`.
+
+    It outlives its run: who only tells again, tells the same.
+    """
+
+    outcome: Outcome
+    error: Error | None
+    run: int
+    begun_at: datetime
+    at: datetime
+
+    @property
+    def seconds(self) -> float:
+        """From ingress (or the operator's `requeued`) to the outcome."""
+        return round((self.at - self.begun_at).total_seconds(), 3)
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job after its first `version` events. Version, digest and token ride along: no write without them."""
 
@@ -149,7 +167,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     cancel_by: str | None = None
     cancel_reason: str | None = None
     error: Error | None = None
-    verdict: tuple[Outcome, Error | None] | None = None  # what was decided, whatever became of the telling
+    verdict: Verdict | None = None
     created_at: datetime | None = None
     queued_at: datetime | None = None
     run_at: datetime | None = None
@@ -158,6 +176,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     outcome_at: datetime | None = None
     finished_at: datetime | None = None
     last_at: datetime | None = None
+
+    @property
+    def cancel_pending(self) -> bool:
+        """Somebody asked for the end of this run, and nothing is decided yet."""
+        return self.cancel_by is not None and self.outcome is None
+
+    @property
+    def only_tells(self) -> bool:
+        """This run tells of an earlier one's outcome, and nothing else."""
+        return self.verdict is not None and self.verdict.begun_at != self.run_at
 
     @property
     def open_attempt(self) -> Attempt | None:

@@ -53,7 +53,8 @@ class FakeRecorder:
     def record(self, job: Job, events: list[e.Event], *, personal: dict[str, Any] | None = None) -> Job:
         with around(self._effect, "recorder.record"):
             self._check(job)
-            after = self.write(job.id, *events)
+            known = self.jobs[job.id]
+            after = self.write(job.id, *(events if known.version == job.version else decisions.rejudged(known, events)))
             if personal is not None:
                 self.contents[job.id] |= personal
         return after

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from statemachine import decisions
 from statemachine.job import Asset, Job
 from statemachine.states import Outcome
 from workers.enhancement import enhanced_prompt
@@ -21,8 +20,9 @@ def outcome_status(job: Job) -> Status:
 
 
 def callback_id(job: Job, status: Status) -> str:
-    """The `webhook-id`: the same over all attempts, another in each run."""
-    return f"{job.id}:{job.run}:{status}"
+    """The `webhook-id`: the same whenever the same outcome is told, another for the outcome of another run."""
+    run = job.run if job.verdict is None or status == "processing" else job.verdict.run
+    return f"{job.id}:{run}:{status}"
 
 
 def body(
@@ -96,7 +96,7 @@ def _result(job: Job) -> dict[str, Any]:
     return {
         "frames": assets[0].frames if assets else job.request.get("frames"),
         "generation_time": seconds,
-        "total_time": None if job.outcome_at is None else decisions.total_seconds(job, job.outcome_at),
+        "total_time": None if job.verdict is None else job.verdict.seconds,
         "performance_ratio": round(seconds / expected, 3) if seconds is not None and expected else None,
         "render_scale": None if media is None else media.render_scale,
         "reference_way": None if media is None else media.reference_way,
@@ -119,7 +119,7 @@ def _vram(memory: Mapping[str, float]) -> dict[str, float]:
 def _failure(job: Job, worker_version: str) -> dict[str, Any]:
     return {
         "error_type": _error(job)[0],
-        "error_timestamp": None if job.outcome_at is None else job.outcome_at.isoformat(),
+        "error_timestamp": None if job.verdict is None else job.verdict.at.isoformat(),
         "worker_version": worker_version,
     }
 

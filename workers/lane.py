@@ -114,11 +114,11 @@ class Lane:
     def _attempt(self, job: Job, tools: Tools, bound: Any) -> bool:
         """One attempt, into the history. True: nothing was begun, the job waits in this lane again."""
         try:
-            if job.cancel_by is not None and job.outcome is None:
-                tools.record(*decisions.cancelled(job))
-                return False
-            if job.state not in BEGIN_THEMSELVES:
+            if job.state not in BEGIN_THEMSELVES and not job.cancel_pending:
                 tools.record(*decisions.start(job))
+            if tools.job.cancel_pending:
+                tools.record(*decisions.cancelled(tools.job))
+                return False
             events = self.handlers[job.state](tools.job, tools)
             if events:
                 tools.record(*events)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+from statemachine import decisions
 from statemachine.errors import FencedOut, StaleJob, StoreAway
 from statemachine.events import Event
 from statemachine.job import Job
@@ -49,7 +50,7 @@ class StoreRecorder:
                 fresh = self._patiently(partial(self._store.load, job.id))
                 if fresh.token != job.token:
                     raise FencedOut(job.id, job.token, fresh.token) from None
-                job = fresh
+                job, events = fresh, decisions.rejudged(fresh, events)
                 continue
             if after.worker_id == self._worker_id:
                 self._held.keep(after, monotonic=self._clock.monotonic())

@@ -70,8 +70,8 @@ class EventStore:
         """Write the appends of many jobs in one transaction. See `append.append`."""
         with self.write() as connection:
             results = append(connection, list(group))
-        if any(isinstance(job, Job) and job.worker_id is None for job in results):
-            self.wakeups.notify()  # something became claimable, or ended
+        if any(isinstance(job, Job) and (job.worker_id is None or job.cancel_pending) for job in results):
+            self.wakeups.notify()  # something became claimable, or ended, or its holder is to stop
         return results
 
     def append(

@@ -111,13 +111,38 @@ def test_a_worker_that_lost_its_lease_tells_nobody() -> None:
     assert len(made.receiver.posts) == before
 
 
-def test_a_retry_of_the_telling_tells_the_same_assets() -> None:
+def test_a_retry_of_the_telling_is_the_same_message() -> None:
+    """The same id and the same bytes, however late: the receiver may have kept what it refused to confirm."""
     made = house([refused(410)])
     made.until_done()
+    made.clock.advance(3600)
     made.recorder.write(JOB, *decisions.requeue(made.job, by="cli", reason="mended", stage=State.CALLBACK))
     assert made.until_done().state is State.COMPLETED
+    first, again = made.receiver.posts[-2:]
+    assert (first.id, again.id) == (f"{JOB}:1:completed",) * 2
+    assert first.body == again.body
+
+
+def test_a_message_is_told_as_a_new_one_where_an_operator_wants_that() -> None:
+    """For a receiver that knows the id and has lost what it was told; later tellings go on under the new id."""
+    made = house([])
+    made.until_done()
+    for as_new in (True, False):
+        made.clock.advance(3600)
+        again = decisions.requeue(made.job, by="cli", reason="lost", stage=State.CALLBACK, as_new=as_new)
+        made.recorder.write(JOB, *again)
+        made.until_done()
+    first, *later = made.receiver.posts[-3:]
+    assert [post.id for post in (first, *later)] == [f"{JOB}:{run}:completed" for run in (1, 2, 2)]
+    assert {post.body for post in later} == {first.body}
+
+
+def test_a_new_run_that_draws_again_has_an_outcome_of_its_own() -> None:
+    made = house([])
+    made.until_done()
+    made.recorder.write(JOB, *decisions.requeue(made.job, by="cli", reason="again"))
+    made.until_done()
     assert made.receiver.posts[-1].id == f"{JOB}:2:completed"
-    assert made.receiver.posts[-1].told["assets"] == made.receiver.posts[-2].told["assets"]
 
 
 def test_a_run_that_only_tells_again_tells_the_outcome_that_was_decided() -> None:
@@ -128,5 +153,5 @@ def test_a_run_that_only_tells_again_tells_the_outcome_that_was_decided() -> Non
     made.recorder.write(JOB, *decisions.requeue(made.job, by="cli", reason="y", stage=State.CALLBACK))
     assert made.until_done().state is State.CANCELLED
     first, again = made.receiver.posts[-2:]
-    assert (first.id, again.id) == (f"{JOB}:1:failed", f"{JOB}:2:failed")
+    assert (first.id, first.body) == (again.id, again.body)
     assert (again.told["metadata"]["error_type"], again.told["error_message"]) == ("Cancelled", "x")

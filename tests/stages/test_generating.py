@@ -312,7 +312,7 @@ class TestStopping:
         assert (house.job.worker_id, house.job.attempts[-1].counts) == (None, False)
         assert house.until_done().state is State.COMPLETED
 
-    def test_stopped_after_somebody_cancelled_ends_the_job_once_it_is_claimed_again(self) -> None:
+    def test_stopped_after_somebody_cancelled_ends_the_job_without_another_turn(self) -> None:
         house = ready(House())
 
         def script(asked: Order) -> Iterator[FromEngine]:
@@ -322,3 +322,4 @@ class TestStopping:
 
         house.engine.script = script
         assert house.until_done().state is State.CANCELLED
+        assert house.recorder.kinds(JOB).count("claimed") == 1
