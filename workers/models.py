@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
+from workers import wan_original
 from workers.adapters import adapter_problem
 from workers.errors import Misconfigured
 from workers.presets import SDXL, SDXL_IP_ADAPTER, WAN, WAN_VACE
@@ -94,14 +95,20 @@ def render_size(width: int, height: int, scale: Fraction, *, multiple: int = 8) 
 
 
 def inspect_model(
-    name: str, family: str, path: Path, *, cache: Path | None = None, compute_digest: bool = False
+    name: str,
+    family: str,
+    path: Path,
+    *,
+    cache: Path | None = None,
+    compute_digest: bool = False,
+    original: bool = False,
 ) -> ModelSpec:
     """Look at a model without loading it.
 
     `cache` is the file that remembers digests. Without `compute_digest` the digest is told only when it is
-    remembered there; with it every byte may have to be read.
+    remembered there; with it every byte may have to be read. `original` is WAN's model for WAN's own code.
     """
-    problem = _problem(family, path)
+    problem = wan_original.problem(path) if original else _problem(family, path)
     manifest = Manifest()
     if path.exists():
         try:
@@ -112,8 +119,9 @@ def inspect_model(
         problem = f"{path} is of the family {manifest.family!r}, expected {family!r}"
     digest = None
     digests = DigestCache(cache)
-    if problem is None and (compute_digest or digests.known(digested_files(path))):
-        digest = digest_of(path, digests)
+    files = wan_original.digested(path) if original else digested_files(path)
+    if problem is None and (compute_digest or digests.known(files)):
+        digest = digest_of(path, digests, files)
         if manifest.digest not in (None, digest):
             problem = f"{path} was changed: its manifest names digest {manifest.digest[:12]}…, found {digest[:12]}…"
     return ModelSpec(
@@ -123,7 +131,7 @@ def inspect_model(
         exists=path.exists(),
         render_scale=manifest.render_scale,
         digest=digest,
-        bytes=size_of(path) if path.exists() else 0,
+        bytes=size_of(path, wan_original.weights(path) if original else None) if path.exists() else 0,
         problem=problem,
     )
 

@@ -20,11 +20,14 @@ _BLANK: Final = 2
 
 
 class NoVideo(ValueError):
-    """The bytes are no whole video; the message is a sentence about "it"."""
+    """The bytes are no whole video; the message is a sentence about "it".
 
+    `instead` is "picture" or "text" where they are that from the first byte on.
+    """
 
-class NotAVideo(NoVideo):
-    """They are something else from the first byte on: a text, a picture."""
+    def __init__(self, message: str, *, instead: str | None = None) -> None:
+        super().__init__(message)
+        self.instead = instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +85,11 @@ def _boxes(data: bytes) -> list[str]:
     if not data:
         raise NoVideo("it is empty")
     if data.startswith(_PICTURES):
-        raise NotAVideo("it is a picture")
+        raise NoVideo("it is a picture", instead="picture")
     if data[4:_HEAD] != b"ftyp":
-        raise NotAVideo("it is a text" if _is_text(data[:1000]) else "it is no MP4")
+        if _is_text(data[:1000]):
+            raise NoVideo("it is a text", instead="text")
+        raise NoVideo("it is no MP4")
     names = []
     at = 0
     while at < len(data):

@@ -49,9 +49,9 @@ def weight_files(path: Path) -> list[Path]:
     return sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
 
 
-def size_of(path: Path) -> int:
-    """Bytes of the weights."""
-    return sum(file.stat().st_size for file in weight_files(path))
+def size_of(path: Path, files: Iterable[Path] | None = None) -> int:
+    """Bytes of the weights; `files` are those that are not `weight_files`."""
+    return sum(file.stat().st_size for file in (weight_files(path) if files is None else files))
 
 
 class DigestCache:
@@ -95,13 +95,21 @@ def digested_files(path: Path) -> list[Path]:
     """What a model's digest is of: a single file itself; of a folder its weights and configuration."""
     if not path.is_dir():
         return [path]
-    plain = [file for file in path.rglob("*") if file.suffix in _CONFIGURATION and file.name != MANIFEST]
-    return sorted({*weight_files(path), *plain})
+    return sorted({*weight_files(path), *configuration_files(path)})
 
 
-def digest_of(path: Path, cache: DigestCache) -> str:
-    """A single file's sha256; a folder's is the sha256 of its list of `sha256  name` lines."""
+def configuration_files(path: Path) -> list[Path]:
+    """What a folder holds besides weights that changes what is drawn; its manifest is no part of it."""
+    return [file for file in path.rglob("*") if file.suffix in _CONFIGURATION and file.name != MANIFEST]
+
+
+def digest_of(path: Path, cache: DigestCache, files: Iterable[Path] | None = None) -> str:
+    """A single file's sha256; a folder's is the sha256 of its list of `sha256  name` lines.
+
+    `files` are what it is of, where that is not `digested_files`.
+    """
     if not path.is_dir():
         return cache.file(path)
-    lines = [f"{cache.file(file)}  {file.relative_to(path).as_posix()}\n" for file in digested_files(path)]
+    listed = digested_files(path) if files is None else files
+    lines = [f"{cache.file(file)}  {file.relative_to(path).as_posix()}\n" for file in listed]
     return sha256("".join(lines).encode())

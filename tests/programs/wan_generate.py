@@ -53,7 +53,7 @@ def main() -> None:
     for step in range(arguments.sample_steps + 1):
         _bar(step, arguments.sample_steps)
         if "!hang" in prompt and step == 2:
-            _hang(arguments.ckpt_dir.parent / "pids")
+            _hang(arguments)
         if "!crash" in prompt and step == 2:
             raise RuntimeError(f"the sampler fell over while it drew {prompt}")
         if "!killed" in prompt and step == 2:
@@ -74,8 +74,12 @@ def _trouble(prompt: str) -> None:
         subprocess.Popen(["sleep", "1000"], start_new_session=True)
 
 
-def _hang(pids: Path) -> None:
-    """With a child in the same group and one in a session of its own; none of the three hears SIGTERM."""
+def _hang(arguments: argparse.Namespace) -> None:
+    """With a child in the same group and one in a session of its own; none of the three hears SIGTERM.
+
+    The step after tells that the file with their pids is there.
+    """
+    pids = arguments.ckpt_dir.parent / "pids"
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     children = [
         subprocess.Popen(["sh", "-c", "trap '' TERM; while :; do sleep 1000; done"], start_new_session=own)
@@ -83,6 +87,7 @@ def _hang(pids: Path) -> None:
     ]
     pids.with_suffix(".part").write_text(" ".join(str(pid) for pid in (os.getpid(), *(c.pid for c in children))))
     pids.with_suffix(".part").rename(pids)
+    _bar(3, arguments.sample_steps)
     while True:
         time.sleep(1000)
 

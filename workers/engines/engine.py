@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import torch
 
 from workers.engines import device
-from workers.engines.config import LOADING, EngineConfig
+from workers.engines.config import LOADING, EngineConfig, WanScript
 from workers.engines.drawing import Drawing, Host, Resident, Say, judge
 from workers.engines.faults import Cancelled, InvalidParameters, out_of_memory
 from workers.engines.loading import load_sdxl, load_wan
@@ -18,6 +18,7 @@ from workers.engines.messages import Alive, Generate, Loaded, Reduced
 from workers.engines.pool import Part, Place, Pool
 from workers.engines.sdxl import SdxlDrawing
 from workers.engines.wan import WanDrawing
+from workers.engines.wan_script import WanScriptDrawing
 from workers.errors import Misconfigured
 from workers.models import DIGESTS, ModelSpec, inspect_model
 from workers.presets import KNOWN_VARIANTS, PRESETS, SDXL, WAN
@@ -88,16 +89,16 @@ class DiffusersEngine:
         InvalidParameters, Misconfigured for the model's files, MemoryError, or what torch raises.
         """
         judge(request)
-        resident, recipe = self._resident(self._source(request), say, request.request_id)
+        source = self._source(request)
+        drawing = self._drawing(source, request, say)
         if cancelled():
             raise Cancelled
-        drawing = recipe.draw(self.host, resident, request, say)
         if len(set(request.done)) == request.num_images:
             return drawing.finish
         while not self._fits(drawing, cancelled):
             # Outside the except block: the exception's frames held the tensors that are to be freed.
             device.free()
-            if self.pool.release_others(resident.name, say, request.request_id):
+            if self.pool.release_others(source.name, say, request.request_id):
                 continue
             why = drawing.reduce()
             if why is None:
@@ -105,6 +106,23 @@ class DiffusersEngine:
                 raise MemoryError(f"no memory on {self.host.device} for {what}")
             say(Reduced(request_id=request.request_id, what="batch", why=why))
         return drawing.finish
+
+    def _drawing(self, source: Source, request: Generate, say: Say) -> Drawing:
+        script = self.config.wan_script
+        if script is not None and source.family == WAN:
+            return self._scripted(script, source, request, say)
+        resident, recipe = self._resident(source, say, request.request_id)
+        return recipe.draw(self.host, resident, request, say)
+
+    def _scripted(self, script: WanScript, source: Source, request: Generate, say: Say) -> Drawing:
+        """Drawn by another program, which loads the model itself: here it is only looked at, and room made for it."""
+        say(Alive(request_id=request.request_id, doing=f"{LOADING} {source.name}"))
+        cache = self.config.lock_dir / DIGESTS
+        spec = inspect_model(source.name, WAN, source.path, cache=cache, compute_digest=True, original=True)
+        if spec.problem is not None:
+            raise Misconfigured(spec.problem, error_type="ModelUnusable")
+        make_room = partial(self.pool.make_room, spec.bytes, say, request.request_id)
+        return WanScriptDrawing(script, self.host, spec, request, say, make_room)
 
     def _fits(self, drawing: Drawing, cancelled: Callable[[], bool]) -> bool:
         try:
