@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from PIL import Image
@@ -107,16 +107,23 @@ class MemoryBucket:
     def __init__(self, effect: Effect = nothing) -> None:
         self.objects: dict[tuple[str, str], bytes] = {}
         self.puts: list[str] = []
+        self.urls = 0
         self.failing: list[Exception] = []
         self._effect = effect
 
-    def put(self, bucket: str, key: str, data: bytes, *, content_type: str, seconds: float) -> str:
+    def put(self, bucket: str, key: str, data: bytes, *, content_type: str, seconds: float) -> None:
         with around(self._effect, "bucket.put"):
             if self.failing:
                 raise self.failing.pop(0)
             self.puts.append(key)
             self.objects[bucket, key] = data
-        return key
+
+    def url(self, bucket: str, key: str, *, how: Literal["public", "signed"], holds: int, seconds: float) -> str:
+        """As the real ones, a signed one differs each time."""
+        if self.failing:
+            raise self.failing.pop(0)
+        self.urls += 1
+        return f"https://storage/{how}/{bucket}/{key}" + (f"?token={self.urls}&for={holds}" if how == "signed" else "")
 
     def keys(self) -> list[str]:
         return sorted(key for _, key in self.objects)

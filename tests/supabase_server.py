@@ -4,9 +4,12 @@ The real one answers most refusals with 400 and tells the real status in the bod
 Source: https://github.com/supabase/storage, its error classes and its object routes.
 """
 
+import base64
 import hashlib
+import hmac
 import json
 import threading
+import time
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Literal
@@ -52,11 +55,38 @@ _REFUSALS: Final[dict[str, tuple[int, dict[str, str]]]] = {
         400,
         {"statusCode": "400", "code": "InvalidJWT", "error": "InvalidJWT", "message": f"Invalid Compact JWS: {KEY}"},
     ),
+    "bad_token": (400, {"statusCode": "400", "error": "InvalidJWT", "message": "signature verification failed"}),
     "odd": (400, {"statusCode": "400", "error": "InvalidRequest", "message": "something else"}),
     "duplicate": (400, {"statusCode": "409", "error": "Duplicate", "message": "The resource already exists"}),
     "no_bucket": (400, {"statusCode": "404", "error": "Bucket not found", "message": "Bucket not found"}),
     "no_object": (400, {"statusCode": "404", "error": "not_found", "message": "Object not found"}),
 }
+
+
+_SIGN: Final = "/storage/v1/object/sign/"
+_PUBLIC: Final = "/storage/v1/object/public/"
+
+
+def _token(payload: dict[str, Any]) -> str:
+    """A JWT, as the real one signs it with the project's secret."""
+
+    def part(data: bytes) -> str:
+        return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+    head = f"{part(json.dumps({'alg': 'HS256'}).encode())}.{part(json.dumps(payload).encode())}"
+    return f"{head}.{part(hmac.digest(b'secret of the project', head.encode(), 'sha256'))}"
+
+
+def payload_of(token: str) -> dict[str, Any]:
+    """What a token says: url, iat, exp."""
+    middle = token.split(".")[1]
+    told: dict[str, Any] = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
+    return told
+
+
+def _is_valid(token: str, name: str) -> bool:
+    payload = payload_of(token) if token.count(".") == 2 else {}
+    return token == _token(payload) and payload["url"] == name and payload["exp"] > time.time()
 
 
 class SupabaseServer:
@@ -71,6 +101,8 @@ class SupabaseServer:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         """Method, path and headers of what came."""
         self.buckets = set(buckets)
+        self.public = set[str]()
+        """Which of the buckets anybody may read."""
         self.upserts = upserts
         self.location = ""
         self._faults: deque[Fault] = deque()
@@ -119,11 +151,20 @@ def _handler(server: SupabaseServer) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if not self._misbehaves(data) and self._let_in():
+            if self._misbehaves(data) or not self._let_in():
+                return
+            if self.path.startswith(_SIGN):
+                self._sign(data)
+            else:
                 self._store(data)
 
         def do_GET(self) -> None:
-            if self._misbehaves(None) or not self._let_in():
+            if self._misbehaves(None):
+                return
+            if self.path.startswith((_SIGN, _PUBLIC)):
+                self._show()
+                return
+            if not self._let_in():
                 return
             if self.path == "/storage/v1/bucket":
                 self._say(200, [{"id": name, "name": name, "public": False} for name in sorted(server.buckets)])
@@ -131,6 +172,33 @@ def _handler(server: SupabaseServer) -> type[BaseHTTPRequestHandler]:
                 self._say(*_REFUSALS["no_object"])
             else:
                 self._send(200, found[0], {"Content-Type": found[1], "ETag": hashlib.md5(found[0]).hexdigest()})
+
+        def _sign(self, data: bytes) -> None:
+            """A path below /storage/v1, and not a whole URL."""
+            name = self.path.removeprefix(_SIGN)
+            asked = json.loads(data).get("expiresIn")
+            if not isinstance(asked, int) or asked < 1:
+                said = "body/expiresIn must be integer"
+                self._say(400, {"statusCode": "400", "error": "Error", "message": said, "code": "InvalidRequest"})
+            elif name not in server.objects:
+                self._say(*_REFUSALS["no_object"])
+            else:
+                now = int(time.time())
+                token = _token({"url": name, "iat": now, "exp": now + asked})
+                self._say(200, {"signedURL": f"/object/sign/{name}?token={token}"})
+
+        def _show(self) -> None:
+            """What a browser gets: by a token, or from a public bucket."""
+            path, _, query = self.path.partition("?")
+            name = path.removeprefix(_SIGN).removeprefix(_PUBLIC)
+            open_to_all = path.startswith(_PUBLIC) and name.partition("/")[0] in server.public
+            token = query.removeprefix("token=")
+            if not open_to_all and (path.startswith(_PUBLIC) or not _is_valid(token, name)):
+                self._say(*_REFUSALS["no_bucket" if path.startswith(_PUBLIC) else "bad_token"])
+            elif name not in server.objects:
+                self._say(*_REFUSALS["no_object"])
+            else:
+                self._send(200, server.objects[name][0], {"Content-Type": server.objects[name][1]})
 
         def _store(self, data: bytes) -> None:
             name = self.path.removeprefix("/storage/v1/object/")

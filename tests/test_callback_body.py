@@ -122,13 +122,10 @@ class TestCompleted:
         assert metadata["reference_image_url"] == "https://host/ref.png"
         assert (metadata["reference_strength"], metadata["reference_type"]) == (0.5, "style")
 
-    def test_urls_are_told_where_that_is_asked_and_there_are_some(self) -> None:
-        house = House()
-        house.admit(request())
-        job = house.until(State.CALLBACK)
-        assert json.loads(body(job, {}, "completed", worker_version="", asset_urls="url"))["assets"] == [
-            f"{USER}/{JOB}_0.png"
-        ]
+    def test_urls_are_told_where_that_is_asked(self) -> None:
+        house = finished(request(num_images=2), House(settings=StageSettings(asset_urls="public")))
+        url = f"https://storage/public/sdxl_image_fast/{USER}/{JOB}"
+        assert told(house)["assets"] == [f"{url}_0.png", f"{url}_1.png"]
 
 
 class TestFailed:

@@ -209,6 +209,23 @@ class TestItEnds:
 
 
 class TestSecrets:
+    @pytest.mark.parametrize(
+        "echoed",
+        [
+            '{"assets": ["https://p.co/storage/v1/object/sign/b/u/j_0.png?token=eyJh.hunter2"]}',
+            '{"assets": ["https:\\/\\/b.s3.amazonaws.com\\/j.png?X-Amz-Credential=hunter2&X-Amz-Signature=hunter2"]}',
+            "next=https%3A%2F%2Fp.co%2Fj.png%3Ftoken%3Dhunter2",
+        ],
+    )
+    def test_a_receiver_that_echoes_signed_urls_does_not_put_them_into_the_history(self, echoed: str) -> None:
+        """Whoever reads the history could fetch the pictures until they run out."""
+        for whole in (echoed, "x" * (490 - echoed.index("hunter2")) + echoed):
+            seen = OneAnswer(f"HTTP/1.1 500 X\r\nContent-Length: {len(whole)}\r\n\r\n{whole}".encode())
+            head = HttpReceiver(seen.url, None, None).post("a", BODY, seconds=NEVER).head
+            assert head is not None
+            assert "hunter2" not in head
+            assert "***" in head
+
     def test_a_receiver_that_echoes_them_does_not_put_them_into_the_history(self) -> None:
         said = b"x" * 495 + b"service-key and " + SECRET.encode()
         seen = OneAnswer(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said))

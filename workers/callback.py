@@ -1,7 +1,8 @@
 """What a callback says. Pure: of the same job it is the same body each time, since it may be sent more than once."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, Literal
 
 from statemachine.job import Asset, Job
@@ -26,17 +27,22 @@ def callback_id(job: Job, status: Status) -> str:
 
 
 def body(
-    job: Job, content: Mapping[str, Any], status: Status, *, worker_version: str, asset_urls: str = "path"
+    job: Job,
+    content: Mapping[str, Any],
+    status: Status,
+    *,
+    worker_version: str,
+    url_of: Callable[[Asset], str | None] = attrgetter("key"),
 ) -> bytes:
     """The JSON, in ASCII. `content` is the job's personal part; what was erased from it is left out.
 
-    It needs no resolvable request: refused payloads are told of, too. `asset_urls` other than "path" tells the
-    storage's URL of each asset, where it gave one.
+    It needs no resolvable request: refused payloads are told of, too. Assets are told as what `url_of` says of each,
+    which is asked only where they are told.
     """
     told: dict[str, Any] = {
         "job_id": job.id,
         "status": status,
-        "assets": [_where(asset, asset_urls) for asset in _uploaded(job)] if status == "completed" else [],
+        "assets": [url_of(asset) for asset in _uploaded(job)] if status == "completed" else [],
         "error_message": _error(job)[1] if status == "failed" else None,
     }
     enhanced = enhanced_prompt(job, content)
@@ -133,10 +139,6 @@ def _error(job: Job) -> tuple[str, str]:
 
 def _uploaded(job: Job) -> list[Asset]:
     return [asset for asset in job.current_assets if asset.key is not None]
-
-
-def _where(asset: Asset, asset_urls: str) -> str | None:
-    return asset.key if asset_urls == "path" else asset.url or asset.key
 
 
 def _known(metadata: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from workers.engines.messages import Enhance, FromEngine, Generate, Ready
 from workers.errors import StageEnds
@@ -34,7 +34,7 @@ class Engine(Protocol):
         """
 
     def cancel(self, request_id: str) -> None:
-        """Stop that request at its next step. Unknown ids are ignored."""
+        """Stop that request at its next step, or at once where it waits. Unknown ids are ignored."""
 
 
 class Bucket(Protocol):
@@ -43,8 +43,14 @@ class Bucket(Protocol):
     Raises `TryAgain` (transient), `Misconfigured` (credentials, missing bucket, full disk) or `GiveUp`.
     """
 
-    def put(self, bucket: str, key: str, data: bytes, *, content_type: str, seconds: float) -> str:
-        """Store `data` under `key` and return the path that the callback tells. A second time is a success."""
+    def put(self, bucket: str, key: str, data: bytes, *, content_type: str, seconds: float) -> None:
+        """Store `data` under `key`. A second time is a success."""
+
+    def url(self, bucket: str, key: str, *, how: Literal["public", "signed"], holds: int, seconds: float) -> str:
+        """Where anybody gets what is stored there; a signed URL `holds` for so many seconds and is a secret till then.
+
+        Changes nothing, and takes at most `seconds`. A public URL leads somewhere only if the bucket is public.
+        """
 
 
 class Answer(Protocol):

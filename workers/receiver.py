@@ -26,6 +26,9 @@ HEAD_CHARACTERS: Final = 500
 LONGEST_WAIT: Final = 24 * 3600.0
 """Seconds. A receiver that asks for a longer pause than a day does not decide when a job is told."""
 
+_SIGNATURE: Final = re.compile(r"(?i)((?:\b|%3f|%26)(?:token|signature|x-amz-[a-z-]+))(=|%3d)[^\s\"'<>\\&]+")
+"""What makes a URL a signed one, of the storages that callbacks name assets of."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HttpAnswer:
@@ -42,8 +45,9 @@ class HttpAnswer:
 class HttpReceiver:
     """Posts callbacks to one URL. May be used by several threads; each has a session of its own.
 
-    `bearer` goes into Authorization, `secret` signs (Standard Webhooks). Neither is ever shown: not in an answer's
-    head that echoes it, and not in an error. Raises ValueError for a URL or a secret that cannot be used.
+    `bearer` goes into Authorization, `secret` signs (Standard Webhooks). Neither is ever shown, nor is what signs the
+    URLs in a body: not in an answer's head that echoes them, and not in an error. Raises ValueError for a URL or a
+    secret that cannot be used.
     """
 
     def __init__(
@@ -113,6 +117,7 @@ class HttpReceiver:
         text = raw.decode(errors="replace")
         for hidden in self._hidden:
             text = text.replace(hidden, "***")  # before it is cut, so that no half of a secret is left at the end
+        text = _SIGNATURE.sub(r"\1\2***", text)
         return "".join(char if char.isprintable() else " " for char in text[:HEAD_CHARACTERS]).strip()
 
 

@@ -45,6 +45,7 @@ class StageSettings:
     upload_seconds: float = 120.0
     asset_urls: Literal["path", "public", "signed"] = "path"
     signed_url_seconds: int = 86_400
+    signing_seconds: float = 10.0
     on_missing_reference: Literal["fail", "generate_without"] = "fail"
     reference_fit: Literal["letterbox", "crop"] = "letterbox"
     reference_seconds: float = 30.0

@@ -6,7 +6,7 @@ from statemachine import decisions
 from statemachine.decisions import UNDELIVERABLE
 from statemachine.states import State
 from tests.fakes import ScriptedAnswer, refused
-from tests.stages.house import JOB, House, request
+from tests.stages.house import JOB, USER, House, request
 from workers.errors import GiveUp, Misconfigured, TryAgain
 from workers.stages.callback import refusal
 from workers.tools import StageSettings
@@ -155,3 +155,50 @@ def test_a_run_that_only_tells_again_tells_the_outcome_that_was_decided() -> Non
     first, again = made.receiver.posts[-2:]
     assert (first.id, first.body) == (again.id, again.body)
     assert (again.told["metadata"]["error_type"], again.told["error_message"]) == ("Cancelled", "x")
+
+
+SIGNED = StageSettings(asset_urls="signed", signed_url_seconds=600)
+
+
+def test_a_retried_callback_has_the_same_id_and_urls_signed_anew() -> None:
+    """One that ran out while the receiver was down would be of no use to it."""
+    made = house([refused(503)], SIGNED)
+    made.until_done()
+    first, again = (post for post in made.receiver.posts if post.id.endswith(":completed"))
+    assert first.id == again.id
+    url = f"https://storage/signed/sdxl_image_fast/{USER}/{JOB}_0.png"
+    assert (first.told["assets"], again.told["assets"]) == ([f"{url}?token=1&for=600"], [f"{url}?token=2&for=600"])
+    assert first.told | {"assets": []} == again.told | {"assets": []}
+
+
+def test_no_url_stands_in_the_history() -> None:
+    made = house([], SIGNED)
+    made.until_done()
+    assert "storage/signed" not in "".join(stored.data for stored in made.recorder.history[JOB])
+
+
+@pytest.mark.parametrize(
+    ("problem", "paused"), [(TryAgain("503"), False), (Misconfigured("denied"), True)], ids=["down", "denied"]
+)
+def test_a_url_that_cannot_be_had_delays_the_telling(problem: Exception, paused: bool) -> None:
+    made = house([], SIGNED)
+    made.bucket.failing = [problem]
+    made.step()
+    assert (made.job.state, made.lane.paused(made.clock.now())) == (State.CALLBACK, paused)
+    assert outcomes(made) == 0
+    assert made.until_done().state is State.COMPLETED
+
+
+def test_a_storage_that_has_lost_the_assets_does_not_hold_a_job_for_ever() -> None:
+    made = house([], SIGNED)
+    made.bucket.failing = [TryAgain("gone")] * 20
+    job = made.until_done()
+    assert (job.state, job.error.error_type if job.error else None) == (State.FAILED, UNDELIVERABLE)
+
+
+def test_a_failed_job_asks_for_no_url() -> None:
+    made = House(settings=SIGNED)
+    made.admit(request())
+    made.recorder.write(JOB, *decisions.cancel(made.job, by="cli", reason="x"))
+    made.until_done()
+    assert made.bucket.urls == 0

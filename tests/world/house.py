@@ -89,10 +89,9 @@ class RememberingBucket(MemoryBucket):
         super().__init__(effect)
         self.contents: dict[str, set[str]] = {}
 
-    def put(self, bucket: str, key: str, data: bytes, *, content_type: str, seconds: float) -> str:
-        path = super().put(bucket, key, data, content_type=content_type, seconds=seconds)
+    def put(self, bucket: str, key: str, data: bytes, *, content_type: str, seconds: float) -> None:
+        super().put(bucket, key, data, content_type=content_type, seconds=seconds)
         self.contents.setdefault(f"{bucket}/{key}", set()).add(sha256(data))
-        return path
 
 
 class HookedEngine:

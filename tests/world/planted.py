@@ -54,15 +54,15 @@ BUGS: Final = (
         (
             (
                 "workers/stages/uploading.py",
-                "        where = tools.bucket.put(",
+                "        tools.bucket.put(",
                 "        tools.record(AssetUploaded(index=asset.index, bucket=bucket, key=key, digest=asset.digest,"
                 " bytes=len(data)))\n"
-                "        where = tools.bucket.put(",
+                "        tools.bucket.put(",
             ),
             (
                 "workers/stages/uploading.py",
-                "        url = None if where == key else where\n",
-                "        continue\n        url = None if where == key else where\n",
+                "seconds=seconds)\n        tools.record(",
+                "seconds=seconds)\n        continue\n        tools.record(",
             ),
         ),
     ),

@@ -2,7 +2,7 @@
 
 from statemachine import decisions
 from statemachine.events import CallbackSent, Event
-from statemachine.job import Job
+from statemachine.job import Asset, Job
 from workers.callback import Status, body, callback_id, outcome_status
 from workers.errors import GiveUp, Misconfigured, StageEnds, TryAgain
 from workers.ports import Answer
@@ -10,7 +10,10 @@ from workers.tools import Tools
 
 
 def run(job: Job, tools: Tools) -> list[Event]:
-    """Post the outcome and end the run. Run twice, the receiver sees the same id and the same body again."""
+    """Post the outcome and end the run.
+
+    Run twice, the receiver sees the same id again and the same body, but for the signatures of signed URLs.
+    """
     if not tools.settings.callback_configured:
         return decisions.finish(job, now=tools.now(), notified=False)
     status = outcome_status(job)
@@ -29,7 +32,7 @@ def tell(tools: Tools, status: Status, webhook_id: str, at_most: float) -> tuple
         tools.content,
         status,
         worker_version=tools.settings.worker_version,
-        asset_urls=tools.settings.asset_urls,
+        url_of=lambda asset: _where(asset, tools),
     )
     seconds = tools.renew(at_most=at_most)
     answer = tools.receiver.post(webhook_id, told, seconds=seconds)
@@ -44,6 +47,16 @@ def tell(tools: Tools, status: Status, webhook_id: str, at_most: float) -> tuple
         error=answer.error,
     )
     return sent, answer
+
+
+def _where(asset: Asset, tools: Tools) -> str:
+    """How the receiver is to know an asset. URLs are made for each request: a signed one runs out, and is a secret."""
+    settings, bucket, key = tools.settings, asset.bucket or "", asset.key or ""
+    if settings.asset_urls == "path":
+        return key
+    return tools.bucket.url(
+        bucket, key, how=settings.asset_urls, holds=settings.signed_url_seconds, seconds=settings.signing_seconds
+    )
 
 
 def refusal(answer: Answer) -> StageEnds:

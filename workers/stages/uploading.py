@@ -35,11 +35,8 @@ def run(job: Job, tools: Tools) -> list[Event]:
             check(asset, data)
         key = asset_key(job.user_id, job.id, asset.index, EXTENSIONS.get(asset.content_type, ""))
         seconds = tools.renew(at_most=tools.settings.upload_seconds)
-        where = tools.bucket.put(bucket, key, data, content_type=asset.content_type, seconds=seconds)
-        url = None if where == key else where
-        tools.record(
-            AssetUploaded(index=asset.index, bucket=bucket, key=key, digest=asset.digest, bytes=len(data), url=url)
-        )
+        tools.bucket.put(bucket, key, data, content_type=asset.content_type, seconds=seconds)
+        tools.record(AssetUploaded(index=asset.index, bucket=bucket, key=key, digest=asset.digest, bytes=len(data)))
         if tools.job.cancel_by is not None:
             return decisions.cancelled(tools.job)
     return [MediaUploaded()]

@@ -8,16 +8,17 @@ Source: the error classes of https://github.com/supabase/storage.
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 import requests
 
-from workers.errors import Misconfigured, StageEnds
+from workers.errors import Misconfigured, StageEnds, TryAgain
 from workers.storage.keys import check_bucket, split_key
 from workers.storage.over_http import Reply, Wire, printable, verdict
 
 _DUPLICATE: Final = frozenset({"Duplicate", "KeyAlreadyExists", "ResourceAlreadyExists"})
+_NO_OBJECT: Final = frozenset({"not_found", "NoSuchKey"})
 
 
 class SupabaseBucket:
@@ -32,7 +33,7 @@ class SupabaseBucket:
         self._key = key
         self._wire = Wire("Supabase Storage")
 
-    def put(self, bucket: str, key: str, data: bytes, *, content_type: str, seconds: float) -> str:
+    def put(self, bucket: str, key: str, data: bytes, *, content_type: str, seconds: float) -> None:
         """See `Bucket.put`. "There is one already" is a success where what is there are these bytes."""
         split_key(key)
         path = f"{check_bucket(bucket)}/{key}"
@@ -41,9 +42,28 @@ class SupabaseBucket:
             reply = self._wire.send(self._request("POST", f"object/{path}", headers, data))
             answer = _json(reply)
             if reply.status == 200 and isinstance(answer, dict) and isinstance(answer.get("Key"), str):
-                return key
+                return
             if self._is_duplicate(reply) and self._holds(path, data):
-                return key
+                return
+        raise self._problem(reply)
+
+    def url(self, bucket: str, key: str, *, how: Literal["public", "signed"], holds: int, seconds: float) -> str:
+        """See `Bucket.url`. Storage is asked for a signed one, and tells it as a path below its own address."""
+        split_key(key)
+        path = f"{check_bucket(bucket)}/{key}"
+        if how == "public":
+            return f"{self._base}/object/public/{path}"
+        asked = json.dumps({"expiresIn": holds}).encode()
+        with self._wire.within(seconds):
+            reply = self._wire.send(
+                self._request("POST", f"object/sign/{path}", {"Content-Type": "application/json"}, asked)
+            )
+        answer = _json(reply)
+        signed = answer.get("signedURL") if isinstance(answer, dict) else None
+        if reply.status == 200 and isinstance(signed, str) and signed.startswith(f"/object/sign/{path}?"):
+            return f"{self._base}{signed}"
+        if not _NO_OBJECT.isdisjoint(_meaning(reply)[1]):
+            raise TryAgain(f"{self._wire.name} has no {path} any more", error_type="AssetMissing")
         raise self._problem(reply)
 
     def missing(self, buckets: Sequence[str], *, seconds: float) -> list[str]:
