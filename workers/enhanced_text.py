@@ -86,8 +86,8 @@ _SMALL: Final = frozenset(
     re.findall(
         r"\w+",
         "a an the and or but of in on at by to for from with without into onto over under near is are was were be "
-        "being been it its this that these those as his her their your my our some any very one there here while who which "
-        "photo picture image video prompt",
+        "being been it its this that these those as his her their your my our some any very one there here while who "
+        "which photo picture image video prompt",
     )
 )
 """Words of a prompt that its subject does not hang on."""

@@ -11,7 +11,8 @@ from typing import Final
 from workers import wan_original
 from workers.adapters import adapter_problem
 from workers.errors import Misconfigured
-from workers.presets import SDXL, SDXL_IP_ADAPTER, WAN, WAN_VACE
+from workers.language_models import language_problem
+from workers.presets import QWEN, SDXL, SDXL_IP_ADAPTER, WAN, WAN_VACE
 from workers.weights import MANIFEST, DigestCache, digest_of, digested_files, header, size_of, weight_files
 
 SDXL_PARTS: Final = {
@@ -143,6 +144,8 @@ def _problem(family: str, path: Path) -> str | None:
     try:
         if family == SDXL_IP_ADAPTER:
             return adapter_problem(path)
+        if family == QWEN:
+            return language_problem(path)
         return _folder_problem(family, path) if path.is_dir() else _file_problem(family, path)
     except ValueError as error:
         return str(error)

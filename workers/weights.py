@@ -11,7 +11,7 @@ from workers.spool import sha256, write_durably
 MANIFEST = "ourvidz-model.json"
 """A model's own description; it is no part of its digest."""
 
-_CONFIGURATION = (".json", ".txt", ".model")
+_CONFIGURATION = (".json", ".txt", ".model", ".jinja")
 
 
 def header(path: Path) -> dict[str, Any]:
