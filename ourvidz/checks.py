@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from workers.presets import SDXL, WAN
 NETWORK_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "afs"})
 LOW_BYTES: Final = 1_000_000_000
 STORAGE_SECONDS: Final = 10.0
+PROGRAM_SECONDS: Final = 10.0
 LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -44,6 +46,7 @@ def check_all(settings: Settings) -> list[Finding]:
         _storage,
         lambda s: _model(s, "sdxl_model", SDXL, s.sdxl_model),
         lambda s: _model(s, "wan_model", WAN, s.wan_model),
+        _wan_script,
         _device,
         _callback,
     )
@@ -155,10 +158,33 @@ def _model(settings: Settings, name: str, family: str, place: Path | None) -> Fi
         return Finding(name, "ok", said)
     from workers.models import inspect_model
 
-    spec = inspect_model(family, family, place)
+    spec = inspect_model(family, family, place, original=family == WAN and settings.wan_engine == "script")
     if spec.problem is not None:
         return Finding(name, "wrong", spec.problem)
     return Finding(name, "ok", f"{spec.path} ({size(spec.bytes)}) looks right")
+
+
+def _wan_script(settings: Settings) -> Finding:
+    """The program is there, and its interpreter really runs; what the program needs besides shows in `models check`."""
+    name = "wan_script"
+    if settings.engine == "null" or settings.wan_engine != "script":
+        return Finding(name, "ok", f"not needed: wan_engine is {settings.wan_engine}")
+    from ourvidz.wiring import wan_script
+
+    try:
+        script = wan_script(settings)
+    except SettingsError as error:
+        return Finding(name, "wrong", str(error))
+    if script is None or not script.path.is_file():
+        return Finding(name, "wrong", f"{settings.wan_script} is no file")
+    asked = [str(script.python), "-c", "import sys; print(sys.version.split()[0])"]
+    try:
+        ran = subprocess.run(asked, capture_output=True, text=True, timeout=PROGRAM_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding(name, "wrong", f"{script.python} does not run: {error}")
+    if settings.wan_model is None:
+        return Finding(name, "warning", "wan_model is not set: the script has nothing to draw with")
+    return Finding(name, "ok", f"{script.path}, by Python {ran.stdout.strip()} at {script.python}")
 
 
 def _device(settings: Settings) -> Finding:

@@ -94,12 +94,19 @@ def make_tiny(
 def _specs(face: Face, *, digests: bool) -> "list[ModelSpec]":
     from ourvidz import wiring
     from workers.models import DIGESTS, inspect_model
-    from workers.presets import KNOWN_VARIANTS
+    from workers.presets import KNOWN_VARIANTS, WAN
 
     settings = face.settings()
     cache = settings.data_dir / "locks" / DIGESTS if digests else None
     return [
-        inspect_model(name, KNOWN_VARIANTS[name], place, cache=cache, compute_digest=digests)
+        inspect_model(
+            name,
+            KNOWN_VARIANTS[name],
+            place,
+            cache=cache,
+            compute_digest=digests,
+            original=settings.wan_engine == "script" and KNOWN_VARIANTS[name] == WAN,
+        )
         for name, place in wiring.models(settings).items()
     ]
 
