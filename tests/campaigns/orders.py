@@ -36,7 +36,7 @@ class Order:
 
 
 class Producer:
-    """Draws orders. `only_sdxl` where the engine can make nothing else. References are at `pictures`, our own server."""
+    """Draws orders. `only_sdxl` where the engine can make nothing else; `pictures` is our own server of references."""
 
     def __init__(self, random: Random, *, only_sdxl: bool, pictures: str) -> None:
         self._random = random

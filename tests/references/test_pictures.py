@@ -11,7 +11,9 @@ from PIL import Image
 from statemachine.states import State
 from tests.references.internet import Reply, Site, ok, redirect
 from tests.stages.house import JOB, House, from_start_to_end, with_reference
-from workers.errors import GiveUp, TryAgain
+from tests.supabase_server import KEY as SUPABASE_KEY
+from tests.supabase_server import SupabaseServer
+from workers.errors import GiveUp, Misconfigured, StageEnds, TryAgain
 from workers.ports import ReferencePicture
 from workers.references.decoding import PixelLimits
 from workers.references.pictures import PrivateBuckets, WebReferences
@@ -142,6 +144,54 @@ class TestTheServiceKey:
         assert found == ({"https://p.supabase.co:443": KEY} if opens else {})
         assert private.bearer_for(f"http://p.supabase.co{folder}{path}") == {}
         assert private.bearer_for(f"https://p.supabase.co.evil.example{folder}{path}") == {}
+
+    def test_reads_what_a_project_shows_to_nobody_else(self) -> None:
+        data = picture()
+        with SupabaseServer("reference_images") as server:
+            server.objects["reference_images/u/a.png"] = (data, "image/png")
+            url = f"{server.url}{OPEN}/authenticated/reference_images/u/a.png"
+            allowed = frozenset({server.url.removeprefix("http://")})
+            web = WebReferences(allowed=allowed, private=PrivateBuckets(server.url, SUPABASE_KEY))
+            assert came(web.fetch([url], seconds=20))[0].source_digest == sha256(data)
+            assert server.requests[0][2]["apikey"] == SUPABASE_KEY
+            (missing,) = web.fetch([url.replace("a.png", "b.png")], seconds=20)
+            assert isinstance(missing, GiveUp)
+            (nobody,) = WebReferences(allowed=allowed).fetch([url], seconds=20)
+            assert isinstance(nobody, GiveUp)
+
+    def test_that_is_refused_is_the_set_ups_trouble_and_no_jobs(self) -> None:
+        """Storage says it with 400 and a body."""
+        with SupabaseServer("reference_images") as server:
+            url = f"{server.url}{OPEN}/authenticated/reference_images/u/a.png"
+            allowed = frozenset({server.url.removeprefix("http://")})
+            web = WebReferences(allowed=allowed, private=PrivateBuckets(server.url, "an-old-key"))
+            (refused,) = web.fetch([url], seconds=20)
+        assert isinstance(refused, Misconfigured)
+        assert refused.message == "127.0.0.1 refuses the service key"
+
+    @pytest.mark.parametrize(
+        ("status", "body", "end"),
+        [
+            (401, b"{}", Misconfigured),
+            (403, b"<html>", Misconfigured),
+            (400, b'{"statusCode":"400","error":"InvalidJWT"}', Misconfigured),
+            (400, b'{"statusCode":"404","error":"not_found"}', GiveUp),
+            (400, b'["403"]', GiveUp),
+            (400, b"[" * 4000, GiveUp),
+            (400, b'{"statusCode":"403"}' + b" " * 5000, GiveUp),
+            (404, b'{"statusCode":"403"}', GiveUp),
+            (503, b'{"statusCode":"403"}', TryAgain),
+        ],
+    )
+    def test_each_answer_to_it_has_its_meaning(self, status: int, body: bytes, end: type[StageEnds]) -> None:
+        head = f"HTTP/1.1 {status} No\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        with Site(head + body) as site:
+            url = f"{site.url}{OPEN}/reference_images/u/a.png"
+            private = PrivateBuckets(site.url, KEY)
+            (answer,) = WebReferences(allowed=site.allowed, private=private).fetch([url], seconds=20)
+            (without,) = WebReferences(allowed=site.allowed).fetch([url], seconds=20)
+        assert type(answer) is end
+        assert type(without) is (TryAgain if status == 503 else GiveUp)
 
     def test_a_url_that_is_none_is_given_none(self) -> None:
         assert PrivateBuckets("https://p.supabase.co", KEY).bearer_for("file:///etc/passwd") == {}

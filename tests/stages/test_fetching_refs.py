@@ -343,6 +343,15 @@ class TestLost:
         assert failure(made)[0] == "ReferencesLost"
         assert len(made.web.asked) == 3
 
+    def test_by_moving_from_host_to_host_is_no_spools_fault(self) -> None:
+        made = house(with_reference())
+        for host in "abcd":
+            made.until(State.GENERATING)
+            made.spool.files.clear()
+            made.recorder.write(JOB, *decisions.claim(made.job, worker="w1", host=host, device="cpu"))
+            assert made.step().state is State.FETCHING_REFS
+        assert made.until_done().state is State.COMPLETED
+
     def test_steps_that_were_drawn_with_it_are_drawn_again(self) -> None:
         made = house(with_reference(steps=7))
 

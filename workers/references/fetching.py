@@ -5,6 +5,7 @@ the one that is connected to, so a name that answers otherwise the second time g
 hand and judged like the URL itself. Nothing is taken from the environment: no proxy, no .netrc, no cookies.
 """
 
+import json
 import re
 import socket
 import ssl
@@ -35,6 +36,7 @@ NO_PICTURES: Final = re.compile(
 )
 """What a server says of pages and films. Other wrong words are common on pictures: decoding has the last word."""
 _PASSING: Final = (408, 425, 429)
+ERROR_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,8 @@ def fetch(
     trust: ssl.SSLContext | None = None,
 ) -> Fetched:
     """Fetch the URL's content. Raises GiveUp for what is refused or is not there, TryAgain for what may pass.
+
+    Raises Misconfigured for a token that cannot be sent, or that its origin does not accept.
 
     `allowed` holds host:port that may be anywhere. `bearer_for` maps an origin (scheme://host) to its token, which
     goes there with the first request and never along a redirect. A name is resolved by the system, in the system's
@@ -166,7 +170,8 @@ def _ask(
         "Connection: close",
     ]
     if token is not None:
-        lines.append(f"Authorization: Bearer {token}")
+        # Supabase's gateway knows older keys by Authorization and newer ones, which are no JWT, by apikey.
+        lines += [f"Authorization: Bearer {token}", f"apikey: {token}"]
     connected.settimeout(limit.left())
     connected.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
     with Answer(connected, limit) as answer:
@@ -176,6 +181,8 @@ def _ask(
         if answer.status in _PASSING or answer.status >= 500:
             wait = wait_asked(answer.headers.get("Retry-After"), now=time.time())
             raise _passing(f"{place.host} answered {answer.status}", retry_after=wait)
+        if token is not None and _refuses_the_key(answer):
+            raise Misconfigured(f"{place.host} refuses the service key", error_type="ReferenceForbidden")
         if answer.status not in (200, 203):
             raise _refused(f"{place.host} answered {answer.status}")
         kind = (answer.headers.get("Content-Type") or "").partition(";")[0].strip().lower()[:100] or None
@@ -183,6 +190,19 @@ def _ask(
             shown = "film or sound" if said[1] else kind
             raise _refused(f"{place.host} answered with {shown}, not with a picture")
         return kind, answer.body(limits.bytes)
+
+
+def _refuses_the_key(answer: Answer) -> bool:
+    """Whether it is the key that is wrong. Supabase Storage answers 400 for this as well, and tells it in the body."""
+    if answer.status != 400:
+        return answer.status in (401, 403)
+    try:
+        told = json.loads(answer.body(ERROR_BYTES))
+    except (ValueError, RecursionError, TooMuch, BrokenOff, Undecodable, HTTPException):
+        return False
+    if not isinstance(told, dict):
+        return False
+    return told.get("statusCode") in ("401", "403") or "InvalidJWT" in (told.get("code"), told.get("error"))
 
 
 def _next(answer: Answer, place: Place) -> str:

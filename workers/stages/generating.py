@@ -29,7 +29,7 @@ WORDS: Final = (NO_MEMORY, "Invalid parameters: ", "Generation failed: ")
 """How the receiver's error messages begin, by the specification."""
 
 LOSSES: Final = 3
-"""A spool that has lost a run's references so often will lose them again."""
+"""A host's spool that has lost a run's references so often will lose them again."""
 
 
 def run(job: Job, tools: Tools) -> list[Event]:
@@ -89,7 +89,7 @@ def run(job: Job, tools: Tools) -> list[Event]:
 
 
 def _lost_references(job: Job, tools: Tools, request: Request) -> list[Event]:
-    """The way back to fetching them, if one is not in the spool. Raises GiveUp when that has not helped.
+    """The way back to fetching them, if one is not in the spool. Raises GiveUp when that has not helped on this host.
 
     One that was never fetched counts, unless this run has said that it goes on without: a run may begin here.
     """
@@ -107,7 +107,8 @@ def _lost_references(job: Job, tools: Tools, request: Request) -> list[Event]:
     if not missing:
         return []
     reason = f"not in the spool: {', '.join(missing)}"
-    if sum(attempt.outcome == "refs lost" for attempt in job.tries(State.GENERATING)) + 1 >= LOSSES:
+    lost = [a for a in job.tries(State.GENERATING) if a.outcome == "refs lost" and a.host == job.host]
+    if len(lost) + 1 >= LOSSES:
         raise GiveUp(f"Generation failed: references were lost {LOSSES} times: {reason}", error_type="ReferencesLost")
     return [*decisions.start(job, device=job.device), ReferencesLost(missing=missing, reason=reason)]
 
