@@ -5,6 +5,7 @@ StatemachineError
  ├─ SchemaMismatch     the database is of another version than this program
  ├─ UnreadableHistory  an event that only a later version can have written, or that was damaged
  ├─ UnknownJob         no job has this id, or several begin with it
+ ├─ Refused            an operator's act that cannot be, as the job stands; its sentence says why
  ├─ IllegalEvent       the transition table has no row for it: a bug of the caller
  └─ Conflict
      ├─ StaleJob       another writer was first: reload, judge again, retry
@@ -30,6 +31,10 @@ class UnreadableHistory(StatemachineError):
 
 class UnknownJob(StatemachineError):
     """No job, or more than one, answers to an id or its prefix."""
+
+
+class Refused(StatemachineError):
+    """What an operator asked of a job is not possible, or is too late."""
 
 
 class IllegalEvent(StatemachineError):

@@ -18,6 +18,7 @@ from workers.engines.config import LOADING, EngineConfig, Start
 from workers.engines.messages import (
     MAX_MESSAGE,
     Alive,
+    Cancel,
     Enhanced,
     Failed,
     FromEngine,
@@ -43,6 +44,9 @@ TOLD_LINES: Final = 3
 
 _CHUNK: Final = 1 << 16
 _LOOK_SECONDS: Final = 0.05
+
+OBEY_SECONDS: Final = 30.0
+"""How long a request that was cancelled may stay on the device, whatever it says; loading a model is not counted."""
 
 KILLED_SECONDS: Final = 3.0
 """How long a killed process may take to end before those who wait for its answers are told."""
@@ -71,14 +75,21 @@ class Outstanding:
         self.doing = "waiting"
         self.limit = limit
         self.last = time.monotonic()
+        self.cancelled_at: float | None = None
+
+    @property
+    def loading(self) -> bool:
+        """A model is being loaded for it, which others may need as well."""
+        return self.doing.startswith(LOADING)
 
 
 class Child:
     """A running process. `watch` belongs to the thread that made it; `send` and `register` to any."""
 
-    def __init__(self, config: EngineConfig, wake: int) -> None:
+    def __init__(self, config: EngineConfig, wake: int, *, obey_seconds: float = OBEY_SECONDS) -> None:
         """Start the process. `wake` is a non-blocking pipe's reading end that interrupts `watch`."""
         self.config = config
+        self.obey_seconds = obey_seconds
         self.ready: Ready | None = None
         self.resident: frozenset[str] = frozenset()
         self.lines: deque[str] = deque(maxlen=LAST_LINES)
@@ -128,6 +139,20 @@ class Child:
                     data = data[os.write(self._requests, data) :]
             except BrokenPipeError:
                 log.debug("engine process %d no longer listens", self.process.pid)
+
+    def withdraw(self, outstanding: Outstanding) -> None:
+        """Cancel a request. One that is not on the device has its last word at once; the process throws it away."""
+        if outstanding.started:
+            outstanding.cancelled_at = outstanding.cancelled_at or time.monotonic()
+        elif self.outstanding.pop(outstanding.request_id, None) is not None:
+            word = Failed(
+                request_id=outstanding.request_id,
+                error_class="cancelled",
+                error_type="Cancelled",
+                message="Cancelled before the device took it up",
+            )
+            outstanding.answers.put(word)
+        self.send(Cancel(request_id=outstanding.request_id))
 
     def watch(self, on_ready: Callable[[], None]) -> None:
         """Deliver messages until the process is dead and reaped. Kills it when a limit is passed.
@@ -199,7 +224,11 @@ class Child:
         started = [one for one in waiting if one.started]
         if started:
             one = min(started, key=lambda one: one.last + one.limit)
-            return one.last + one.limit, f"no sign of life for {one.limit:g} s while {one.doing}"
+            silent = one.last + one.limit, f"no sign of life for {one.limit:g} s while {one.doing}"
+            stop = [one.cancelled_at for one in started if one.cancelled_at is not None and not one.loading]
+            if not stop:
+                return silent
+            return min(silent, (min(stop) + self.obey_seconds, f"did not stop within {self.obey_seconds:g} s"))
         if waiting:
             seconds = self.config.hang_limit
             since = max(self._last, min(one.last for one in waiting))
@@ -243,10 +272,11 @@ class Child:
         if outstanding is None:
             return  # an answer to one that was given up
         outstanding.last = self._last
+        if outstanding.loading and outstanding.cancelled_at is not None:
+            outstanding.cancelled_at = self._last
         if isinstance(message, Alive):
             outstanding.doing = message.doing
-            loading = message.doing.startswith(LOADING)
-            outstanding.limit = self.config.load_seconds if loading else self.config.hang_limit
+            outstanding.limit = self.config.load_seconds if outstanding.loading else self.config.hang_limit
         else:
             outstanding.doing = "working"
             outstanding.limit = self.config.hang_limit

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from workers.engine_child import Child, Outstanding
+from workers.engine_child import OBEY_SECONDS, Child, Outstanding
 from workers.engines.config import EngineConfig
 from workers.engines.messages import (
-    Cancel,
     Enhance,
     Enhanced,
     Failed,
@@ -39,8 +38,9 @@ class EngineProcess:
     started before the first call of `ready` or `run`.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, *, obey_seconds: float = OBEY_SECONDS) -> None:
         self.config = config
+        self._obey_seconds = obey_seconds
         self._changed = threading.Condition()
         self._child: Child | None = None
         self._keeper: threading.Thread | None = None
@@ -91,12 +91,13 @@ class EngineProcess:
         return self._answers(outstanding)
 
     def cancel(self, request_id: str) -> None:
-        """See `workers.ports.Engine.cancel`."""
+        """See `workers.ports.Engine.cancel`. A process that does not stop within its limit is killed."""
         with self._changed:
             child = self._child
-            known = child is not None and request_id in child.outstanding
-        if child is not None and known:
-            child.send(Cancel(request_id=request_id))
+            outstanding = None if child is None else child.outstanding.get(request_id)
+        if child is not None and outstanding is not None:
+            child.withdraw(outstanding)
+            self._wake()  # now there is a limit to watch
 
     def close(self, *, seconds: float = 10.0) -> None:
         """End the process: politely, after `seconds` by SIGTERM, after two more by SIGKILL. Safe to call twice.
@@ -175,7 +176,7 @@ class EngineProcess:
         """One process after another, as long as somebody asks for them."""
         while self._wait_until_wanted():
             try:
-                child = Child(self.config, self._wake_read)
+                child = Child(self.config, self._wake_read, obey_seconds=self._obey_seconds)
             except OSError as error:
                 self._start_failed("engine crashed", f"it could not be started: {error}")
                 continue

@@ -18,13 +18,16 @@ from statemachine.states import State
 from statemachine.store import EventStore
 from statemachine.store.affinity import loaded_after
 from statemachine.store.claims import Claimant
+from statemachine.store.reading import unwanted
 from statemachine.store.writer import Writer
+from workers.generations import generation_ended
 from workers.held import Held
 from workers.lane import Handler, Lane
 from workers.policy import Policy, refusal
-from workers.ports import Bucket, Clock, Engine, Receiver, References
+from workers.ports import Bucket, Clock, Engine, Metrics, Receiver, References
 from workers.recorder import StoreRecorder
 from workers.spool import Spool
+from workers.stages.on_device import request_id
 from workers.tools import StageSettings, Tools
 
 LANES: Final[dict[str, tuple[State, ...]]] = {
@@ -61,6 +64,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     receiver: Receiver
     references: References
     engine: Engine
+    metrics: Metrics | None = None
 
 
 class Worker:
@@ -115,6 +119,7 @@ class Worker:
                 hand_on=self._hand_on,
                 let_go=self._let_go,
                 worker_id=identity.worker_id,
+                ended=self._count,
             )
             for name, states in LANES.items()
         }
@@ -180,6 +185,21 @@ class Worker:
             log.warning("lease lost", job=job_id, token=held[job_id][0])
             self.ports.engine.cancel(f"{job_id}:{held[job_id][0]}")
         return lost
+
+    def cancel_tick(self) -> set[str]:
+        """Stop the engine's work on jobs whose end was asked for; return their ids. Other stages see it as they write.
+
+        Called when somebody rang, and now and then. An engine that was told so already is told again.
+        """
+        held = {job.id: job for job in self.held.jobs()}
+        if not held:
+            return set()
+        with self.store.read() as connection:
+            found = unwanted(connection, list(held))
+        stopped = {job_id for job_id, token in found.items() if held[job_id].token == token}
+        for job_id in stopped:
+            self.ports.engine.cancel(request_id(held[job_id]))
+        return stopped
 
     def engine_is(self, engine: str | None, pid: int | None) -> None:
         """What the worker's row tells of its engine process."""
@@ -265,6 +285,11 @@ class Worker:
             draw=self._draw,
             policy=self._policy,
         )
+
+    def _count(self, before: Job, after: Job) -> None:
+        told = generation_ended(before, after, worker_id=self.identity.worker_id)
+        if told is not None and self.ports.metrics is not None:
+            self.ports.metrics.generation(told)
 
     def _hand_on(self, job: Job) -> None:
         self._lane_of[job.state].put(job)

@@ -14,6 +14,7 @@ from ourvidz.settings import Settings
 from statemachine.errors import StoreAway
 from workers.engine_process import EngineProcess
 from workers.lane import Lane
+from workers.metrics import HttpMetrics
 from workers.ports import EngineDied
 from workers.worker import Worker
 
@@ -24,6 +25,8 @@ GRACE_SECONDS: Final = 20.0
 ENGINE_SECONDS: Final = 10.0
 """How long an idle engine process may take to end."""
 HEART_SECONDS: Final = 0.2
+LOOK_SECONDS: Final = 1.0
+"""The net below the wake-ups for jobs that somebody cancelled."""
 RESTART_SECONDS: Final = 5.0
 """Between tries to start an engine that does not start."""
 
@@ -36,8 +39,9 @@ def main(settings: Settings, *, device: str | None = None, parent: int | None = 
     device = device or wiring.devices(settings)[0]
     store = wiring.checked_store(settings)
     engine = wiring.engine(settings, device)
-    worker = wiring.worker(settings, store, engine, device, stop)
-    _Threads(worker, engine, stop).serve()
+    metrics = wiring.metrics(settings)
+    worker = wiring.worker(settings, store, engine, device, stop, metrics)
+    _Threads(worker, engine, stop, metrics).serve()
     store.close()
     return 0
 
@@ -45,10 +49,13 @@ def main(settings: Settings, *, device: str | None = None, parent: int | None = 
 class _Threads:
     """What runs where. The objects know nothing of it."""
 
-    def __init__(self, worker: Worker, engine: EngineProcess, stop: Stop) -> None:
+    def __init__(self, worker: Worker, engine: EngineProcess, stop: Stop, metrics: HttpMetrics | None) -> None:
         self._worker = worker
         self._engine = engine
+        self._metrics = metrics
         self._stop = stop
+        self._rang = threading.Event()  # something may have been cancelled
+        self._looked_at = 0.0
         self._room = threading.Event()  # something may be claimable, or a slot became free
         self._ended = threading.Event()
         self._engine_pid: int | None = None
@@ -64,6 +71,8 @@ class _Threads:
             self._log.info("spool swept", folders=swept)
         steps: list[Callable[[], None]] = [self._claim, self._listen, self._heart, self._warm]
         steps += [partial(self._lane, lane) for lane in worker.lanes.values() for _ in range(lane.slots)]
+        if self._metrics is not None:
+            steps.append(partial(self._count, self._metrics))
         for step in steps:
             threading.Thread(target=self._for_ever, args=(step,), daemon=True).start()
         self._stop.draining.wait()
@@ -111,14 +120,23 @@ class _Threads:
     def _listen(self) -> None:
         if self._worker.store.wakeups.wait(POLL_SECONDS * 10):
             self._room.set()
+            self._rang.set()
 
     def _heart(self) -> None:
-        self._ended.wait(HEART_SECONDS)
+        rang = self._rang.wait(HEART_SECONDS)
+        self._rang.clear()
+        if rang or time.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = time.monotonic()
+            self._worker.cancel_tick()
         if self._engine.pid != self._engine_pid:
             self._engine_pid = self._engine.pid
             self._worker.engine_is(self._engine.config.engine, self._engine_pid)
             self._worker.see(self._worker.store.now(), state="active")
         self._worker.heartbeat_tick(self._worker.store.now())
+
+    def _count(self, metrics: HttpMetrics) -> None:
+        if metrics.wait(POLL_SECONDS * 10):
+            metrics.tick()
 
     def _warm(self) -> None:
         """Have an engine process before a job needs one, and again when it is lost; claim nothing to draw without."""
@@ -151,4 +169,6 @@ class _Threads:
 
 
 def _name(step: Callable[[], None]) -> str:
-    return str(step.args[0].name) if isinstance(step, partial) else step.__name__.strip("_")
+    if isinstance(step, partial):
+        return step.args[0].name if isinstance(step.args[0], Lane) else str(step.func.__name__.strip("_"))
+    return step.__name__.strip("_")

@@ -86,6 +86,14 @@ def live_jobs(connection: Connection, limit: int) -> list[Row]:
     return _jobs(connection, query.order_by(*order).limit(limit))
 
 
+def unwanted(connection: Connection, job_ids: Sequence[str]) -> dict[str, int]:
+    """Job id → token of those whose end was asked for while nothing was decided yet."""
+    query = select(jobs.c.id, jobs.c.token).where(
+        jobs.c.id.in_(job_ids), jobs.c.cancel_requested, jobs.c.outcome.is_(None)
+    )
+    return {row.id: row.token for row in connection.execute(query)}
+
+
 def counts(connection: Connection) -> dict[str, int]:
     """State → number of jobs."""
     query = select(jobs.c.state, func.count().label("number")).group_by(jobs.c.state)

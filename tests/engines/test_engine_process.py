@@ -17,7 +17,7 @@ from tests.engines.asking import Studio
 from workers.engine_child import environment
 from workers.engine_process import EngineProcess
 from workers.engines.config import EXIT_DEVICE_TAKEN, EngineConfig, Start
-from workers.engines.messages import Enhance, Enhanced, FromEngine, Generated, Moved, Progress, Started
+from workers.engines.messages import Enhance, Enhanced, Failed, FromEngine, Generated, Moved, Progress, Started
 from workers.ports import EngineDied
 
 PARENT = """
@@ -96,6 +96,38 @@ def test_a_hung_engine_is_killed_and_replaced(null: Studio) -> None:
     assert "no sign of life for 1 s while working" in death.value.detail
     assert isinstance(null.ask().messages[-1], Generated)
     assert not psutil.pid_exists(pid)
+
+
+def test_a_request_that_does_not_stop_takes_its_process_along(null_config: EngineConfig, tmp_path: Path) -> None:
+    """A step that hangs, far from its own limit: who waits behind it has lost nothing and is served by the next one."""
+    studio = Studio(
+        EngineProcess(replace(null_config, step_seconds=0.01, hang_seconds=600.0), obey_seconds=0.5), tmp_path
+    )
+    asked, answers = studio.begin(steps=1_000_000)
+    until(answers, 1)
+    _, waiting = studio.begin()
+    pid = studio.engine.ready().pid
+    os.kill(pid, signal.SIGSTOP)
+    studio.engine.cancel(asked.request_id)
+    for left, started in ((answers, True), (waiting, False)):
+        with pytest.raises(EngineDied) as death:
+            list(left)
+        assert (death.value.reason, death.value.started) == ("engine hung", started)
+        assert death.value.detail == "did not stop within 0.5 s"
+    assert isinstance(studio.ask().messages[-1], Generated)
+    studio.engine.close()
+
+
+def test_a_request_that_waits_is_cancelled_without_the_device(null: Studio) -> None:
+    """It does not wait for the end of the one before it to hear that nobody wants it."""
+    _, on_device = null.begin(steps=1_000_000)
+    until(on_device, 1)
+    asked, waiting = null.begin()
+    null.engine.cancel(asked.request_id)
+    (word,) = waiting
+    assert isinstance(word, Failed)
+    assert word.error_class == "cancelled"
+    until(on_device, 3)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="a pipe of another process is reached through /proc")

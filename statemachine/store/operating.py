@@ -1,0 +1,83 @@
+"""Operators' acts: many jobs locked, judged and written in one transaction, while workers go on beside it."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from statemachine.errors import IllegalEvent, Refused, StatemachineError, UnknownJob, UnreadableHistory
+from statemachine.events import Event
+from statemachine.job import Job
+from statemachine.store.append import Sealed, append, prepare
+from statemachine.store.claims import load_many
+from statemachine.store.schema import job_payloads, jobs
+from statemachine.store.store import EventStore
+
+BATCH: Final = 100
+"""Jobs in one transaction: their workers wait for it to end, some 0.1 s."""
+
+Decide = Callable[[Job, bool], list[Event]]
+"""From a job, and whether its content is still there, to what is to be written. Raises Refused."""
+
+Decided = Job | Exception
+"""The job as it then stands, or why nothing was written."""
+
+
+def operate(store: EventStore, job_ids: Sequence[str], decide: Decide, *, dry: bool = False) -> dict[str, Decided]:
+    """Write what `decide` makes of each job. `dry`: only look what it would be. Raises StoreAway.
+
+    Each job is judged as it stands while nobody else can write it, so there is no version to be late for. What one
+    job meets is its own: the others are written. Call it with at most `BATCH` jobs.
+    """
+    now = store.now()
+    try:
+        with store.read() if dry else store.write() as connection:
+            done = _operate(connection, job_ids, decide, at=now, dry=dry)
+    except SQLAlchemyError as error:
+        if len(job_ids) == 1:
+            return {job_ids[0]: error}
+        # One bad row must harm no neighbour: each again, alone.
+        return {job_id: operate(store, [job_id], decide, dry=dry)[job_id] for job_id in job_ids}
+    if not dry and any(isinstance(result, Job) for result in done.values()):
+        store.wakeups.notify()
+    return done
+
+
+def _operate(
+    connection: Connection, job_ids: Sequence[str], decide: Decide, *, at: datetime, dry: bool
+) -> dict[str, Decided]:
+    order = select(jobs.c.id).where(jobs.c.id.in_(job_ids)).order_by(jobs.c.id)
+    found = set(connection.scalars(order if dry else order.with_for_update(of=jobs)))
+    kept = set(
+        connection.scalars(
+            select(job_payloads.c.job_id).where(
+                job_payloads.c.job_id.in_(found),
+                job_payloads.c.content.is_not(None),
+                job_payloads.c.erased_at.is_(None),
+            )
+        )
+    )
+    done: dict[str, Decided] = {}
+    group: list[Sealed] = []
+    for job_id in job_ids:
+        if job_id not in found:
+            done[job_id] = UnknownJob(f"no job has the id {job_id}")
+            continue
+        try:
+            job = load_many(connection, [job_id])[job_id]
+            events = decide(job, job_id in kept)
+            if events:
+                group.append(prepare(job, events, worker_id=None, at=at))
+            else:
+                done[job_id] = job
+        except (Refused, IllegalEvent, UnreadableHistory) as error:
+            done[job_id] = error
+    written: Sequence[Job | StatemachineError] = (
+        [sealed.after for sealed in group] if dry else append(connection, group) if group else []
+    )
+    return done | {sealed.before.id: result for sealed, result in zip(group, written, strict=True)}
+
+
+__all__ = ["BATCH", "Decide", "Decided", "operate"]
