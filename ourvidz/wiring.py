@@ -23,7 +23,8 @@ from workers.engine_process import EngineProcess
 from workers.engines.config import EngineConfig, WanScript
 from workers.ingress import Ingress, new_name
 from workers.lists import RedisLists
-from workers.ports import Bucket, References
+from workers.metrics import HttpMetrics
+from workers.ports import Bucket
 from workers.presets import LUSTIFY, PRESETS, QUEUES, WAN_1_3B
 from workers.receiver import HttpReceiver
 from workers.references.pictures import PrivateBuckets, WebReferences
@@ -157,7 +158,7 @@ def receiver(settings: Settings) -> HttpReceiver:
     )
 
 
-def references(settings: Settings) -> References:
+def references(settings: Settings) -> WebReferences:
     """Where reference pictures come from. Raises SettingsError when a private one could not even be asked for."""
     url, key = settings.supabase_url, settings.supabase_service_key
     try:
@@ -172,8 +173,20 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
-def worker(settings: Settings, store: EventStore, own_engine: EngineProcess, device: str, stop: Stop) -> Worker:
-    """One worker on one device."""
+def metrics(settings: Settings) -> HttpMetrics | None:
+    """Who counts generations, if anybody does."""
+    return None if settings.metrics_url is None else HttpMetrics(settings.metrics_url)
+
+
+def worker(
+    settings: Settings,
+    store: EventStore,
+    own_engine: EngineProcess,
+    device: str,
+    stop: Stop,
+    counting: HttpMetrics | None = None,
+) -> Worker:
+    """One worker on one device. What it counts is told by whoever calls `counting.tick`."""
     host = socket.gethostname() or platform.node()
     identity = Identity(
         worker_id=f"{host}-{device}-{os.getpid()}-{secrets.token_hex(2)}",
@@ -192,6 +205,7 @@ def worker(settings: Settings, store: EventStore, own_engine: EngineProcess, dev
         receiver=receiver(settings),
         references=references(settings),
         engine=own_engine,
+        metrics=counting,
     )
     stage_settings = StageSettings(
         callback_configured=settings.callback_url is not None,

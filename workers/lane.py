@@ -30,7 +30,10 @@ log = structlog.get_logger()
 
 
 class Lane:
-    """The states it serves, the handlers of their stages, and what waits. `slots` threads may call `tick` at once."""
+    """The states it serves, the handlers of their stages, and what waits. `slots` threads may call `tick` at once.
+
+    `ended` is told of each attempt that came into the history: the job before and after it.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class Lane:
         hand_on: Callable[[Job], None],
         let_go: Callable[[Job], None],
         worker_id: str,
+        ended: Callable[[Job, Job], None] = lambda before, after: None,
     ) -> None:
         self.name = name
         self.handlers = handlers
@@ -50,6 +54,7 @@ class Lane:
         self._hand_on = hand_on
         self._let_go = let_go
         self._worker_id = worker_id
+        self._ended = ended
         self._waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.paused_until: datetime | None = None
         self.pause_reason: str | None = None
@@ -110,6 +115,7 @@ class Lane:
             self._let_go(after)
         else:
             self._hand_on(after)
+        self._ended(job, after)
 
     def _attempt(self, job: Job, tools: Tools, bound: Any) -> bool:
         """One attempt, into the history. True: nothing was begun, the job waits in this lane again."""

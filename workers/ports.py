@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from workers.engines.messages import Enhance, FromEngine, Generate, Ready
 from workers.errors import StageEnds
+from workers.generations import Generation
 
 
 class Clock(Protocol):
@@ -114,6 +115,13 @@ class References(Protocol):
         What stands in place of a picture says why there is none: `GiveUp`, `TryAgain` or `Misconfigured`, in one
         sentence that names the host and nothing else of the URL.
         """
+
+
+class Metrics(Protocol):
+    """Whoever counts generations."""
+
+    def generation(self, told: Generation) -> None:
+        """Take note of one that ended. Never waits and never raises: what cannot be told is dropped."""
 
 
 class EngineDied(Exception):
