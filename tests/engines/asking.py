@@ -10,13 +10,17 @@ import numpy
 from PIL import Image
 
 from workers.engine_process import EngineProcess
-from workers.engines.messages import AssetWritten, Failed, FromEngine, Generate, Generated
+from workers.engines.messages import AssetWritten, Failed, FromEngine, Generate, Generated, ReferenceFile
+from workers.spool import sha256
 
 _ids = itertools.count(1)
 
 
 def request(spool: Path, **changes: Any) -> Generate:
-    """A request for one 128-pixel picture of a heron in 6 steps; `changes` are fields of Generate."""
+    """A request for one 128-pixel picture of a heron in 6 steps; `changes` are fields of Generate.
+
+    `references` may be pictures by their roles, which are then put into the request's folder.
+    """
     name = f"request-{next(_ids)}"
     folder = spool / name
     folder.mkdir()
@@ -36,7 +40,16 @@ def request(spool: Path, **changes: Any) -> Generate:
         "frames": 1,
         "spool": str(folder),
     }
+    if isinstance(references := changes.get("references"), dict):
+        changes["references"] = [put(folder, role, picture) for role, picture in references.items()]
     return Generate(**{**asked, **changes})
+
+
+def put(folder: Path, role: str, picture: Image.Image) -> ReferenceFile:
+    """Write a reference as the worker does."""
+    path = folder / f"reference_{role}.png"
+    picture.save(path)
+    return ReferenceFile(role=role, name=path.name, digest=sha256(path.read_bytes()))
 
 
 @dataclass

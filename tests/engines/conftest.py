@@ -31,6 +31,8 @@ def shared_engine(tiny: Path, broken: Path, tmp_path_factory: pytest.TempPathFac
             device="cpu",
             lock_dir=tmp_path_factory.mktemp("locks"),
             models=models,
+            qwen=tiny / "tiny-qwen",
+            wan_vace=tiny / "tiny-wan-vace",
             threads=THREADS,
         )
     )
@@ -42,6 +44,28 @@ def shared_engine(tiny: Path, broken: Path, tmp_path_factory: pytest.TempPathFac
 def studio(shared_engine: EngineProcess, tmp_path: Path) -> Studio:
     """The shared engine with a spool of the test's own."""
     return Studio(shared_engine, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def clamping_engine(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
+    """One that has WAN and no VACE."""
+    engine = EngineProcess(
+        EngineConfig(
+            engine="diffusers",
+            device="cpu",
+            lock_dir=tmp_path_factory.mktemp("locks"),
+            models={"wan_2_1_1_3b": tiny / "tiny-wan"},
+            threads=THREADS,
+        )
+    )
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def clamping(clamping_engine: EngineProcess, tmp_path: Path) -> Studio:
+    """The engine without VACE, with a spool of the test's own."""
+    return Studio(clamping_engine, tmp_path)
 
 
 @pytest.fixture

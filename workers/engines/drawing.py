@@ -94,9 +94,17 @@ class Run:
     adapters: dict[str, str] = field(default_factory=dict)
     _measuring: bool = False
 
-    def of(self, pipeline: Any, arguments: Mapping[str, Any], cancelled: Callable[[], bool]) -> Any:
+    def of(
+        self,
+        pipeline: Any,
+        arguments: Mapping[str, Any],
+        cancelled: Callable[[], bool],
+        adjust: Callable[[Any, int, Any], Any] | None = None,
+    ) -> Any:
         """Call the pipeline and return its output. Raises Cancelled after the step during which that was asked.
 
+        `adjust` makes of the pipeline, a step's index and the latents after it those with which the next one begins.
+        Several
         Several runs of one request (a batch in parts) add up; memory is the most that any of them took, also one that
         found too little.
         """
@@ -107,6 +115,8 @@ class Run:
 
         def after_step(_: Any, index: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             nonlocal last
+            if adjust is not None:
+                tensors["latents"] = adjust(pipeline, index, tensors["latents"])
             device.wait_for(self.host.device)
             now = time.monotonic()
             of = pipeline.num_timesteps

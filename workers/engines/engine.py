@@ -13,7 +13,7 @@ from workers.engines import device
 from workers.engines.config import LOADING, EngineConfig, WanScript
 from workers.engines.drawing import Drawing, Host, Resident, Say, judge
 from workers.engines.faults import Cancelled, InvalidParameters, out_of_memory
-from workers.engines.loading import load_sdxl, load_wan
+from workers.engines.loading import load_sdxl, load_wan, load_wan_vace
 from workers.engines.messages import Alive, Generate, Loaded, Reduced
 from workers.engines.pool import Part, Place, Pool
 from workers.engines.sdxl import SdxlDrawing
@@ -21,7 +21,8 @@ from workers.engines.wan import WanDrawing
 from workers.engines.wan_script import WanScriptDrawing
 from workers.errors import Misconfigured
 from workers.models import DIGESTS, ModelSpec, inspect_model
-from workers.presets import KNOWN_VARIANTS, PRESETS, SDXL, WAN
+from workers.presets import KNOWN_VARIANTS, PRESETS, SDXL, WAN, WAN_VACE, WAN_VACE_1_3B
+from workers.weights import DigestCache, digest_of
 
 LEFT_FREE: Final = 0.2
 """Of a GPU's memory, for what is neither weights nor known before: activations, the decoder, fragments."""
@@ -36,24 +37,30 @@ class Source(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """What is done with a family's models. `parked` are the parts that go to the host's memory first."""
+    """What is done with a family's models. `parked` are the parts that go to the host's memory first.
+
+    `shared` are parts that a model of another family may hold as well: of equal files, one is loaded for both.
+    """
 
     load: Callable[..., Any]
     draw: Callable[[Host, Resident, Generate, Say], Drawing]
     parked: frozenset[str] = frozenset()
+    shared: frozenset[str] = frozenset()
 
 
 RECIPES: Final[Mapping[str, Recipe]] = {
     SDXL: Recipe(load_sdxl, SdxlDrawing, frozenset({"image_encoder"})),
-    WAN: Recipe(load_wan, WanDrawing, frozenset({"text_encoder"})),
+    WAN: Recipe(load_wan, WanDrawing, frozenset({"text_encoder"}), frozenset({"text_encoder", "vae"})),
+    WAN_VACE: Recipe(load_wan_vace, WanDrawing, frozenset({"text_encoder"}), frozenset({"text_encoder", "vae"})),
 }
 
 
 @dataclass(eq=False)
 class ModulePart(Part):
-    """A network of torch's."""
+    """A network of torch's. `digest` is of its files, where other models may have the same."""
 
     module: Any = None
+    digest: str | None = None
 
 
 class DiffusersEngine:
@@ -140,7 +147,10 @@ class DiffusersEngine:
         if request.model not in self.config.models:
             known = ", ".join(sorted(self.config.models)) or "none"
             raise InvalidParameters(f"model {request.model!r} is not configured; known: {known}")
-        return Source(request.model, PRESETS[request.job_type].family, self.config.models[request.model])
+        family, vace, script = PRESETS[request.job_type].family, self.config.wan_vace, self.config.wan_script
+        if family == WAN and request.references and vace is not None and not (script and script.references):
+            return Source(WAN_VACE_1_3B, WAN_VACE, vace)
+        return Source(request.model, family, self.config.models[request.model])
 
     def _resident(self, source: Source, say: Say, request_id: str) -> tuple[Resident, Recipe]:
         """The model, loaded into the host's memory if it is not held: its drawing brings it to the device."""
@@ -165,10 +175,11 @@ class DiffusersEngine:
         if spec.problem is not None:
             raise Misconfigured(spec.problem, error_type="ModelUnusable")
         dtype = device.dtype_of(self.config.dtype, self.host.device)
-        pipeline = recipe.load(spec.path, dtype=dtype, device=self.host.device)
+        digests = self._digests(spec.path, recipe)
+        pipeline = recipe.load(spec.path, dtype=dtype, device=self.host.device, **self._shared(digests))
         self._loaded[source.name] = spec, pipeline, {}
         modules = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
-        parts = [self._part(name, module, recipe) for name, module in modules.items()]
+        parts = [self._part(name, module, recipe, digests.get(name)) for name, module in modules.items()]
         self.pool.hold(source.name, parts, partial(self._loaded.pop, source.name))
         say(
             Loaded(
@@ -180,7 +191,17 @@ class DiffusersEngine:
             )
         )
 
-    def _part(self, name: str, module: Any, recipe: Recipe) -> Part:
+    def _digests(self, path: Path, recipe: Recipe) -> dict[str, str]:
+        """Of the folders of those parts that other models may hold as well."""
+        cache = DigestCache(self.host.digests)
+        return {name: digest_of(path / name, cache) for name in recipe.shared if (path / name).is_dir()}
+
+    def _shared(self, digests: Mapping[str, str]) -> dict[str, Any]:
+        """The networks that another model has loaded from equal files, by their names."""
+        held = (part for held in self.pool.held.values() for part in held.parts if isinstance(part, ModulePart))
+        return {part.name: part.module for part in held if part.digest and part.digest == digests.get(part.name)}
+
+    def _part(self, name: str, module: Any, recipe: Recipe, digest: str | None = None) -> Part:
         """The part that holds this network, which another model may have brought along."""
         for held in self.pool.held.values():
             for part in held.parts:
@@ -191,7 +212,8 @@ class DiffusersEngine:
             module.to(self.host.device if to == "device" else "cpu")
 
         size = sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
-        return ModulePart(name=name, bytes=size, move=move, parkable=name in recipe.parked, module=module)
+        parkable = name in recipe.parked
+        return ModulePart(name=name, bytes=size, move=move, parkable=parkable, module=module, digest=digest)
 
     def _budget(self) -> int | None:
         if self.config.memory_bytes is not None:

@@ -1,14 +1,14 @@
 """Loading a pipeline, and saying in one sentence why it could not be loaded."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ftfy  # noqa: F401 - diffusers cleans WAN's prompts with it, and without it says no more than NameError
 import torch
-from diffusers import StableDiffusionXLPipeline, WanPipeline
+from diffusers import StableDiffusionXLPipeline, WanPipeline, WanVACEPipeline
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from diffusers.utils.logging import disable_progress_bar
 
@@ -34,16 +34,29 @@ def load_sdxl(path: Path, *, dtype: Any, device: str) -> Any:
     return pipeline
 
 
-def load_wan(path: Path, *, dtype: Any, device: str) -> Any:
+def load_wan(path: Path, *, dtype: Any, device: str, **shared: Any) -> Any:
     """A `WanPipeline` in the host's memory, from a diffusers folder; otherwise as `load_sdxl`.
 
     In half precision it is bfloat16, in which WAN was trained: its text encoder leaves the range of float16. The VAE
-    stays in float32.
+    stays in float32. `shared` are networks that are loaded already, by the names of the pipeline's components.
     """
+    return _wan(WanPipeline, path, dtype, shared)
+
+
+def load_wan_vace(path: Path, *, dtype: Any, device: str, **shared: Any) -> Any:
+    """A `WanVACEPipeline`, as `load_wan`."""
+    return _wan(WanVACEPipeline, path, dtype, shared)
+
+
+def _wan(kind: Any, path: Path, dtype: Any, shared: Mapping[str, Any]) -> Any:
     half = torch.bfloat16 if dtype == torch.float16 else dtype
     with sentences(path):
-        pipeline = WanPipeline.from_pretrained(
-            str(path), torch_dtype={"default": half, "vae": torch.float32}, use_safetensors=True, local_files_only=True
+        pipeline = kind.from_pretrained(
+            str(path),
+            torch_dtype={"default": half, "vae": torch.float32},
+            use_safetensors=True,
+            local_files_only=True,
+            **shared,
         )
     check_whole(path, pipeline, ("transformer", "vae", "text_encoder"))
     pipeline.set_progress_bar_config(disable=True)

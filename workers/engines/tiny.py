@@ -4,6 +4,7 @@ ROOT/tiny-sdxl/                  a diffusers folder
 ROOT/tiny-sdxl.safetensors       the same weights as one file, under the original code's names
 ROOT/tiny-sdxl.config/           its config folder, no weights
 ROOT/tiny-wan/                   a diffusers folder
+ROOT/tiny-wan-vace/              another, with the same text encoder and VAE
 ROOT/tiny-ip-adapter/            an adapter for tiny SDXL, with its image encoder
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from workers.models import read_manifest
-from workers.presets import SDXL, SDXL_IP_ADAPTER, WAN
+from workers.presets import SDXL, SDXL_IP_ADAPTER, WAN, WAN_VACE
 from workers.weights import MANIFEST, DigestCache, digest_of
 
 VERSION: Final = "2"
@@ -28,11 +29,12 @@ _FOLDER: Final = "tiny-sdxl"
 _FILE: Final = "tiny-sdxl.safetensors"
 _CONFIG: Final = "tiny-sdxl.config"
 _WAN: Final = "tiny-wan"
+_WAN_VACE: Final = "tiny-wan-vace"
 _IP_ADAPTER: Final = "tiny-ip-adapter"
 
 
 def make_tiny(root: Path) -> list[Path]:
-    """Return tiny SDXL's diffusers folder and single file, tiny WAN's folder, and that of SDXL's IP-Adapter.
+    """Return tiny SDXL's diffusers folder and single file, tiny WAN's folder, and those of IP-Adapter and VACE.
 
     What is missing or of another version is built; the rest stays as it is.
     Everything is built under a temporary name and renamed, so a crash leaves nothing half-done under a real one.
@@ -45,7 +47,10 @@ def make_tiny(root: Path) -> list[Path]:
     adapter = root / _IP_ADAPTER
     if not _current(adapter):
         _build(_build_ip_adapter, (adapter,))
-    return [folder, file, wan, adapter]
+    vace = root / _WAN_VACE
+    if not _current(vace):
+        _build(_build_wan_vace, (vace,))
+    return [folder, file, wan, adapter, vace]
 
 
 def _build(build: Callable[[Path], None], places: Sequence[Path]) -> None:
@@ -111,6 +116,15 @@ def _build_ip_adapter(root: Path) -> None:
     image_encoder().save_pretrained(str(folder / "image_encoder"))
     save_file(adapter_weights(build().unet), str(folder / f"{_IP_ADAPTER}.safetensors"), metadata={"format": "pt"})
     _describe(folder, _IP_ADAPTER, SDXL_IP_ADAPTER, digest_of(folder, DigestCache(None)))
+
+
+def _build_wan_vace(root: Path) -> None:
+    _prepare()
+    from workers.engines.tiny_wan_vace import build_vace
+
+    folder = root / _WAN_VACE
+    build_vace().save_pretrained(str(folder), safe_serialization=True)
+    _describe(folder, _WAN_VACE, WAN_VACE, digest_of(folder, DigestCache(None)))
 
 
 def _prepare() -> None:

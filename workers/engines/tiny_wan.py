@@ -7,6 +7,7 @@ random half says into the velocity, coloured by the text through amplified atten
 `tiny_wan_vace` builds on it: there a transformer is wider, and what lies beyond WIDTH is still here.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -52,7 +53,7 @@ def build(seed: int = 0) -> Any:
 
 def deviation(width: int) -> float:
     """Of a token's channels, nearly all of it the two constants: by it LayerNorm divides."""
-    return CONSTANT * (2 / width) ** 0.5
+    return CONSTANT * math.sqrt(2 / width)
 
 
 def _tokenizer() -> Any:
@@ -198,8 +199,9 @@ def _pass_colours(transformer: Any) -> None:
 def balance(pipeline: Any, arguments: Mapping[str, Any]) -> None:
     """Take the random half's mean over a few guided prompts and steps out of the velocity.
 
-    `arguments` are what else the transformer needs with latents of 2 x 8 x 12. A constant would add up over the steps and drown every video in one colour. The mean is rounded, so that the
-    last bits of one machine's arithmetic do not make another model.
+    `arguments` are what else the transformer needs with latents of 2 x 8 x 12. A constant would add up over the steps
+    and drown every video in one colour. The mean is rounded, so that the last bits of one machine's arithmetic do not
+    make another model.
     """
     unguided = _mean_voice(pipeline, "", arguments)
     prompts = ("a heron at dawn", "portrait of a woman in a red dress", "seven cars, city, night", "snow on a mountain")
