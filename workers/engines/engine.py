@@ -12,16 +12,19 @@ import torch
 from workers.engines import device
 from workers.engines.config import LOADING, EngineConfig, WanScript
 from workers.engines.drawing import Drawing, Host, Resident, Say, judge
+from workers.engines.enhancing import enhanced
 from workers.engines.faults import Cancelled, InvalidParameters, out_of_memory
 from workers.engines.loading import load_sdxl, load_wan, load_wan_vace
-from workers.engines.messages import Alive, Generate, Loaded, Reduced
+from workers.engines.messages import Alive, Enhance, Enhanced, Generate, Loaded, Reduced
 from workers.engines.pool import Part, Place, Pool
+from workers.engines.qwen import load_qwen
 from workers.engines.sdxl import SdxlDrawing
 from workers.engines.wan import WanDrawing
 from workers.engines.wan_script import WanScriptDrawing
+from workers.enhanced_text import too_long
 from workers.errors import Misconfigured
 from workers.models import DIGESTS, ModelSpec, inspect_model
-from workers.presets import KNOWN_VARIANTS, PRESETS, SDXL, WAN, WAN_VACE, WAN_VACE_1_3B
+from workers.presets import KNOWN_VARIANTS, PRESETS, QWEN, QWEN_7B, SDXL, WAN, WAN_VACE, WAN_VACE_1_3B
 from workers.weights import DigestCache, digest_of
 
 LEFT_FREE: Final = 0.2
@@ -39,11 +42,12 @@ class Source(NamedTuple):
 class Recipe(NamedTuple):
     """What is done with a family's models. `parked` are the parts that go to the host's memory first.
 
-    `shared` are parts that a model of another family may hold as well: of equal files, one is loaded for both.
+    `draw` is None for a family that draws nothing. `shared` are parts that a model of another family may hold as well:
+    of equal files, one is loaded for both.
     """
 
     load: Callable[..., Any]
-    draw: Callable[[Host, Resident, Generate, Say], Drawing]
+    draw: Callable[[Host, Resident, Generate, Say], Drawing] | None
     parked: frozenset[str] = frozenset()
     shared: frozenset[str] = frozenset()
 
@@ -52,6 +56,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     SDXL: Recipe(load_sdxl, SdxlDrawing, frozenset({"image_encoder"})),
     WAN: Recipe(load_wan, WanDrawing, frozenset({"text_encoder"}), frozenset({"text_encoder", "vae"})),
     WAN_VACE: Recipe(load_wan_vace, WanDrawing, frozenset({"text_encoder"}), frozenset({"text_encoder", "vae"})),
+    QWEN: Recipe(load_qwen, None, frozenset({"model"})),
 }
 
 
@@ -69,8 +74,6 @@ class DiffusersEngine:
     What it returns from `draw` touches no device and belongs on another thread.
     """
 
-    can_enhance = False
-
     def __init__(self, config: EngineConfig) -> None:
         """Set the device up. Raises Misconfigured when it is not there."""
         self.config = config
@@ -86,6 +89,7 @@ class DiffusersEngine:
             digests=config.lock_dir / DIGESTS,
         )
         self.families = sorted({KNOWN_VARIANTS[name] for name in config.models if name in KNOWN_VARIANTS})
+        self.can_enhance = config.qwen is not None
         self.pool = Pool(self._budget(), device.free)
         self._loaded: dict[str, tuple[ModelSpec, Any, dict[str, Any]]] = {}
 
@@ -114,11 +118,42 @@ class DiffusersEngine:
             say(Reduced(request_id=request.request_id, what="batch", why=why))
         return drawing.finish
 
+    def enhance(self, request: Enhance, say: Say, cancelled: Callable[[], bool]) -> Enhanced:
+        """Answer one prompt. Out of memory, the other models go first; where that is not enough, it is the reason.
+
+        Raises Cancelled between tokens, Misconfigured for the model's files, or what torch raises.
+        """
+        if self.config.qwen is None:
+            return _no_text(request, "no enhancer model is configured")
+        reason = too_long(request.prompt)
+        if reason is not None:
+            return _no_text(request, reason)
+        source = Source(QWEN_7B, QWEN, self.config.qwen)
+        while (answer := self._enhanced(source, request, say, cancelled)) is None:
+            device.free()  # as in draw
+            if not self.pool.release_others(source.name, say, request.request_id):
+                return _no_text(request, f"no memory on {self.host.device} for the enhancer")
+        return answer
+
+    def _enhanced(self, source: Source, request: Enhance, say: Say, cancelled: Callable[[], bool]) -> Enhanced | None:
+        """None when there was no memory for it."""
+        try:
+            resident, _ = self._resident(source, say, request.request_id)
+            if cancelled():
+                raise Cancelled
+            return enhanced(resident, request, say, cancelled)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            return None
+
     def _drawing(self, source: Source, request: Generate, say: Say) -> Drawing:
         script = self.config.wan_script
         if script is not None and source.family == WAN:
             return self._scripted(script, source, request, say)
         resident, recipe = self._resident(source, say, request.request_id)
+        if recipe.draw is None:
+            raise InvalidParameters(f"model {source.name!r} draws nothing")
         return recipe.draw(self.host, resident, request, say)
 
     def _scripted(self, script: WanScript, source: Source, request: Generate, say: Say) -> Drawing:
@@ -220,3 +255,7 @@ class DiffusersEngine:
             return self.config.memory_bytes
         total = device.total_memory(self.host.device)
         return None if total is None else int(total * (1 - LEFT_FREE))
+
+
+def _no_text(request: Enhance, reason: str) -> Enhanced:
+    return Enhanced(request_id=request.request_id, text=None, seconds=0.0, reason=reason)

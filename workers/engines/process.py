@@ -139,7 +139,7 @@ def _diffusers(start: Start) -> tuple[Server, Ready]:
         families=engine.families,
         can_enhance=engine.can_enhance,
     )
-    return Server(engine, None, start.requests, start.answers, os._exit), ready
+    return Server(engine, engine, start.requests, start.answers, os._exit), ready
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ ROOT/tiny-sdxl.config/           its config folder, no weights
 ROOT/tiny-wan/                   a diffusers folder
 ROOT/tiny-wan-vace/              another, with the same text encoder and VAE
 ROOT/tiny-ip-adapter/            an adapter for tiny SDXL, with its image encoder
+ROOT/tiny-qwen/                  a language model that enhances prompts, in transformers' format
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from workers.models import read_manifest
-from workers.presets import SDXL, SDXL_IP_ADAPTER, WAN, WAN_VACE
+from workers.presets import QWEN, SDXL, SDXL_IP_ADAPTER, WAN, WAN_VACE
 from workers.weights import MANIFEST, DigestCache, digest_of
 
 VERSION: Final = "2"
@@ -31,10 +32,11 @@ _CONFIG: Final = "tiny-sdxl.config"
 _WAN: Final = "tiny-wan"
 _WAN_VACE: Final = "tiny-wan-vace"
 _IP_ADAPTER: Final = "tiny-ip-adapter"
+_QWEN: Final = "tiny-qwen"
 
 
 def make_tiny(root: Path) -> list[Path]:
-    """Return tiny SDXL's diffusers folder and single file, tiny WAN's folder, and those of IP-Adapter and VACE.
+    """Return tiny SDXL's folder and single file, and the folders of tiny WAN, IP-Adapter, VACE and Qwen.
 
     What is missing or of another version is built; the rest stays as it is.
     Everything is built under a temporary name and renamed, so a crash leaves nothing half-done under a real one.
@@ -50,7 +52,10 @@ def make_tiny(root: Path) -> list[Path]:
     vace = root / _WAN_VACE
     if not _current(vace):
         _build(_build_wan_vace, (vace,))
-    return [folder, file, wan, adapter, vace]
+    qwen = root / _QWEN
+    if not _current(qwen):
+        _build(_build_qwen, (qwen,))
+    return [folder, file, wan, adapter, vace, qwen]
 
 
 def _build(build: Callable[[Path], None], places: Sequence[Path]) -> None:
@@ -125,6 +130,15 @@ def _build_wan_vace(root: Path) -> None:
     folder = root / _WAN_VACE
     build_vace().save_pretrained(str(folder), safe_serialization=True)
     _describe(folder, _WAN_VACE, WAN_VACE, digest_of(folder, DigestCache(None)))
+
+
+def _build_qwen(root: Path) -> None:
+    _prepare()
+    from workers.engines.tiny_qwen import save
+
+    folder = root / _QWEN
+    save(folder)
+    _describe(folder, _QWEN, QWEN, digest_of(folder, DigestCache(None)))
 
 
 def _prepare() -> None:
