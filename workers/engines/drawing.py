@@ -104,7 +104,6 @@ class Run:
         """Call the pipeline and return its output. Raises Cancelled after the step during which that was asked.
 
         `adjust` makes of the pipeline, a step's index and the latents after it those with which the next one begins.
-        Several
         Several runs of one request (a batch in parts) add up; memory is the most that any of them took, also one that
         found too little.
         """
