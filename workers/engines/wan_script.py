@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from workers.engines import reference_files
-from workers.engines.config import LOADING, WanScript
+from workers.engines.config import WanScript
 from workers.engines.drawing import Host, Say
 from workers.engines.faults import Cancelled, InvalidParameters
-from workers.engines.last_words import TRIES, bar, failure, out_of_memory, told
-from workers.engines.messages import Alive, AssetWritten, Generate, Generated, Loaded, Progress, Reduced
+from workers.engines.last_words import TRIES, failure, out_of_memory, told
+from workers.engines.messages import AssetWritten, Generate, Generated, Reduced
 from workers.engines.png import encode_png
 from workers.engines.program import GRACE_SECONDS, Program
+from workers.engines.script_progress import ScriptProgress
 from workers.engines.wan_command import OPTIONS, command, environment
 from workers.engines.wan_output import Output
 from workers.errors import Misconfigured, TryAgain
@@ -26,9 +27,6 @@ from workers.spool import sha256, write_durably
 
 ENGINE: Final = "wan_script"
 """By this name the history tells what it drew."""
-
-BEAT_SECONDS: Final = 30.0
-"""How often a silent program is said to be alive; its own time limit tells when it is not."""
 
 TRIES_IN_TIME: Final = 2
 """A job that took too long so often will do so again, and each time costs the whole limit."""
@@ -137,15 +135,15 @@ class WanScriptDrawing:
     def _run(self, cancelled: Callable[[], bool]) -> None:
         script, request = self._script, self._request
         line = command(script, self._spec.path, request, size=self._size, frames=self._frames, output=self._output)
-        listener = _Listener(request, self._spec, self._say)
+        progress = ScriptProgress(request, self._spec, self._say)
         with Program(line, environment(os.environ, self._host.device), grace=self._grace) as program:
             for said in program.lines():
                 if cancelled():
                     raise Cancelled
                 if program.seconds > script.seconds:
-                    what = f"{script.path.name} was ended after {script.seconds:g} s, at {listener.doing}"
+                    what = f"{script.path.name} was ended after {script.seconds:g} s, at {progress.doing}"
                     raise TryAgain(f"Generation failed: {what}", error_type="ScriptTookTooLong", budget=TRIES_IN_TIME)
-                listener.hear(said, program.seconds)
+                progress.hear(said, program.seconds)
         ended = program.ended
         if ended is None:
             raise RuntimeError("a program was left that has not ended")
@@ -211,45 +209,3 @@ class WanScriptDrawing:
             "model_digest": self._spec.digest or "",
             "versions": " ".join(f"{name}={version}" for name, version in sorted(versions.items())),
         }
-
-
-class _Listener:
-    """Makes messages of what the script says: loaded at its first progress bar of so many steps, and then each step."""
-
-    def __init__(self, request: Generate, spec: ModelSpec, say: Say) -> None:
-        self.doing = f"{LOADING} {spec.name}"
-        self._request = request
-        self._spec = spec
-        self._say = say
-        self._step = -1
-        self._told = 0.0
-        self._stepped = 0.0
-        self._live(0.0)
-
-    def hear(self, line: str, now: float) -> None:
-        """Take one line of it, "" for none. `now` is seconds since its start."""
-        found = bar(line)
-        if found is not None and found[1] == self._request.steps and found[0] > self._step:
-            self._advance(found[0], now)
-        elif now - self._told >= BEAT_SECONDS:
-            self._live(now)
-
-    def _advance(self, step: int, now: float) -> None:
-        request_id, of = self._request.request_id, self._request.steps
-        if self._step < 0:
-            spec = self._spec
-            self._say(
-                Loaded(request_id=request_id, model=spec.name, seconds=now, bytes=spec.bytes, digest=spec.digest or "")
-            )
-            self._stepped = now
-        if step > 0:
-            self._say(Progress(request_id=request_id, step=step, of=of, seconds=now - self._stepped))
-        self._step, self._stepped, self._told = step, now, now
-        self.doing = f"step {step + 1} of {of}"
-        if step == of:
-            self.doing = "decoding"
-            self._live(now)
-
-    def _live(self, now: float) -> None:
-        self._told = now
-        self._say(Alive(request_id=self._request.request_id, doing=self.doing))
