@@ -169,8 +169,8 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
     "queues": {
         "name": "sdxl_queue or wan_queue",
         "paused_at": "null or since when nothing is claimed from it",
-        "paused_by": "by whom",
-        "reason": "why",
+        "paused_by": "by whom; where it is served again, who let it go on",
+        "reason": "why they did that",
     },
     "completion_statistics": {
         "job_id": "the job",

@@ -16,6 +16,7 @@ class ExitCode(IntEnum):
     OLD_SCHEMA = 6
     NOT_COMPLETED = 7
     REFUSED = 8
+    NOT_CANCELLED = 9
     INTERRUPTED = 130
     BROKEN_PIPE = 141
 
@@ -29,7 +30,8 @@ MEANINGS: Final[dict[ExitCode, str]] = {
     ExitCode.WRONG_SETTING: "a setting is unknown, malformed or not usable here",
     ExitCode.OLD_SCHEMA: "the database's tables are missing or of another version; see `ourvidz db upgrade`",
     ExitCode.NOT_COMPLETED: "a job that was waited for ended as failed or cancelled",
-    ExitCode.REFUSED: "the payload was refused, and the message says why",
+    ExitCode.REFUSED: "the payload, or what was asked of a job, was refused, and the message says why",
+    ExitCode.NOT_CANCELLED: "a job that was to be cancelled and waited for ended otherwise",
     ExitCode.INTERRUPTED: "Ctrl-C",
     ExitCode.BROKEN_PIPE: "nobody reads the output any more",
 }

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ourvidz.acts import possible
 from ourvidz.masking import mask_value
 from ourvidz.sentence import sentence
 from ourvidz.situation import Situation, is_alive
@@ -72,6 +73,8 @@ def document(s: Situation) -> dict[str, Any]:
             for row in s.history
             if isinstance(row.event, e.Requeued)
         ],
+        "acts": [_act(row) for row in s.history if isinstance(row.event, e.CancelRequested | e.Requeued)],
+        "actions": possible(job, whole=bool(s.content)),
         "rejected_writes": s.rejected,
         "events": [_event(row) for row in s.history],
     }
@@ -113,6 +116,15 @@ def _asset(asset: Asset) -> dict[str, Any]:
 def _callback(call: Callback) -> dict[str, Any]:
     plain = msgspec.structs.asdict(call)
     return {"try": plain.pop("try_"), **plain}
+
+
+def _act(row: Stored) -> dict[str, Any]:
+    event = row.event
+    plain = {"kind": row.kind, "at": row.at, "run": row.run}
+    if isinstance(event, e.Requeued):
+        return plain | {"by": event.by, "reason": event.reason, "stage": event.stage, "as_new": event.as_new}
+    assert isinstance(event, e.CancelRequested)
+    return plain | {"by": event.by, "reason": event.reason, "stage": row.to_state, "as_new": False}
 
 
 def _event(row: Stored) -> dict[str, Any]:

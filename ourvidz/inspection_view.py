@@ -28,13 +28,14 @@ def render(document: dict[str, Any], *, width: int, events: bool = False) -> Ren
         Text(),
         _facts(document),
     ]
-    if document["attempts"]:
+    if document["attempts"] or document["acts"]:
         parts += [Text("\nTimeline", style="bold"), *timeline(document, width)]
     for title, part in (
         ("Noted", _noted(document)),
         ("Assets", _assets(document)),
         ("Callbacks", _callbacks(document)),
         ("Rejected writes", _rejected(document)),
+        ("Possible now", grid([[command] for command in document["actions"]])),
         ("Events", _events(document) if events else None),
     ):
         if part is not None:
@@ -127,8 +128,6 @@ def _noted(d: dict[str, Any]) -> Table | None:
     ]
     if d["media"] is not None and d["media"].get("render_scale") not in (None, "1"):
         rows.append(("model", f"draws at {d['media']['render_scale']} of the size"))
-    if d["cancel"] is not None:
-        rows.append(("cancel", f"asked by {d['cancel']['by']}: {d['cancel']['reason']}"))
     return grid((Text(label, style="dim"), value) for label, value in rows)
 
 

@@ -52,6 +52,8 @@ def made(job: Job) -> str:
 def _ended(s: Situation) -> str:
     job = s.job
     ago = f"{since(job.finished_at or s.now, s.now)} ago"
+    if job.state is State.COMPLETED and job.only_tells:
+        return f"Completed by an earlier run with {made(job)}; {_told(s)} again, {ago}"
     if job.state is State.COMPLETED:
         took = since(job.run_at or s.now, job.outcome_at or s.now)
         return f"Completed {ago} with {made(job)}, {took} after it was queued; {_told(s)}"

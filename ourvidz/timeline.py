@@ -1,4 +1,7 @@
-"""The attempts of a job, one row each, with the run drawn as a bar. Works on the document of `inspection`."""
+"""The attempts of a job, one row each, with the run drawn as a bar, and what operators did between them.
+
+Works on the document of `inspection`.
+"""
 
 import textwrap
 from collections.abc import Iterator
@@ -47,12 +50,13 @@ def timeline(d: dict[str, Any], width: int) -> Iterator[Text]:
     runs = [_ran(attempt, now) for attempt in attempts]
     longest = max([*runs, 0.001])
     head = f"  {'stage':<13} try  {'UTC':<8}  {'wait':>10}  {'run':>10}  {'':<{bar_width}}  outcome"
-    yield Text(f"{head:<{_FIXED + bar_width - 2}}" + ("  where" if wide else ""), style="dim")
-    run, before, day = 1, None, moment(d["times"]["queued_at"] or d["now"]).date()
+    if attempts:
+        yield Text(f"{head:<{_FIXED + bar_width - 2}}" + ("  where" if wide else ""), style="dim")
+    before, day = None, moment(d["times"]["queued_at"] or d["now"]).date()
+    acts = list(d["acts"])
     for attempt, ran in zip(attempts, runs, strict=True):
-        if attempt["run"] != run:
-            run = attempt["run"]
-            yield Text(f"  run {run}{_requeued(d, run)}", style="dim")
+        while acts and (acts[0]["run"], acts[0]["at"]) <= (attempt["run"], attempt["started_at"]):
+            yield _act(acts.pop(0), width)
         if (started := moment(attempt["started_at"])).date() != day:
             day = started.date()
             yield Text(f"  {day}", style="dim")
@@ -77,6 +81,7 @@ def timeline(d: dict[str, Any], width: int) -> Iterator[Text]:
         before = attempt["worker_id"]
         if notes:
             yield _indented("; ".join(notes), width)
+    yield from (_act(act, width) for act in acts)
 
 
 def _ran(attempt: dict[str, Any], now: datetime) -> float:
@@ -103,9 +108,15 @@ def _indented(text: str, width: int) -> Text:
     return Text("\n".join(f"{'':>21}{line}" for line in lines), style="dim")
 
 
-def _requeued(d: dict[str, Any], run: int) -> str:
-    for entry in d["requeued"]:
-        if entry["run"] == run:
-            why = f": {clause(entry['reason'])}" if entry["reason"] else ""
-            return f", requeued {stamp(moment(entry['at']))} by {clause(entry['by'])}{why}"
-    return ""
+def _act(act: dict[str, Any], width: int) -> Text:
+    """What an operator did, when and why."""
+    why = f": {clause(act['reason'])}" if act["reason"] else ""
+    when = f"{stamp(moment(act['at']))} by {clause(act['by'])}{why}"
+    if act["kind"] == "cancel_requested":
+        said = f"asked to end, {when}"
+    elif act["stage"] == "callback":
+        said = f"run {act['run']} tells again{', as a new message' if act['as_new'] else ''}: requeued {when}"
+    else:
+        said = f"run {act['run']} from {act['stage']}: requeued {when}"
+    lines = textwrap.wrap(printable(said), max(20, width - 4), break_on_hyphens=False)
+    return Text("\n".join(f"  {'  ' if index else ''}{line}" for index, line in enumerate(lines)), style="dim")

@@ -96,9 +96,20 @@ def live_through(store: EventStore, job_id: str) -> None:
     write(*decisions.finish(job, now=store.now(), notified=False))
 
 
+def fail(store: EventStore, job_id: str) -> None:
+    """A job that ends as failed."""
+    store.admit([new_job(job_id)])
+    job = store.load(job_id)
+    job = store.append(job, decisions.claim(job, worker="w1", host="h", device="cpu"))
+    job = store.append(
+        job, decisions.give_up(job, error_class="permanent", error_type="Broken", message="m", now=store.now())
+    )
+    store.append(job, decisions.finish(job, now=store.now(), notified=False))
+
+
 @pytest.fixture(scope="module")
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the embedded defaults and with what the examples name: jobs 7f3a… and 90bc…, dead letter 12."""
+    """A folder with the embedded defaults and with what the examples name: completed, queued and failed jobs, dead letter 12."""
     folder = tmp_path_factory.mktemp("seeded")
     url = f"sqlite:///{folder}/ourvidz-data/ourvidz.sqlite"
     (folder / "ourvidz-data").mkdir()
@@ -106,6 +117,9 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = open_store(url)
     for start in ("7f3a2b10", "90bc77aa"):
         live_through(store, f"{start}-5c1d-4e6f-8a90-1b2c3d4e5f60")
+    store.admit([new_job("c41d0e7b-5c1d-4e6f-8a90-1b2c3d4e5f60")])
+    for start in ("e5f0a1b2", "b8d2c3e4"):
+        fail(store, f"{start}-5c1d-4e6f-8a90-1b2c3d4e5f60")
     good = json.dumps(build_payload("sdxl_image_fast", "a heron")).encode()
     for raw in [b"no payload"] * 11 + [good]:
         store.admit([DeadLetter(raw=raw, reason="not JSON", queue="sdxl_queue", source="redis")])

@@ -174,6 +174,24 @@ class RedisLists:
             raise ListsAway(sentence(error, self.address)) from error
 
 
+def lengths(url: str, queues: Sequence[str]) -> dict[str, int]:
+    """Queue → payloads that are in its list or with an ingress, and not in the store yet. Raises ListsAway."""
+    client = connect(url, socket_timeout=5.0)
+    try:
+        found: dict[str, int] = {}
+        for queue in queues:
+            names = [
+                raw.decode("utf-8", "replace") for raw in cast(list[bytes], client.zrange(f"{PREFIX}:{queue}", 0, -1))
+            ]
+            held = [f"{PREFIX}:{queue}:{name}" for name in names]
+            found[queue] = sum(int(client.llen(one)) for one in (queue, *held))
+        return found
+    except redis.exceptions.RedisError as error:
+        raise ListsAway(sentence(error, address(url))) from error
+    finally:
+        client.close()
+
+
 def connect(url: str, *, socket_timeout: float = 10.0) -> redis.Redis:
     """A client of our own habits. Raises ValueError for a URL that is none, without quoting its password."""
     if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
@@ -218,4 +236,4 @@ def sentence(error: redis.exceptions.RedisError, where: str) -> str:
     return f"Redis at {where} refuses a command: {said}"
 
 
-__all__ = ["Lists", "ListsAway", "RedisLists", "address", "connect", "sentence"]
+__all__ = ["Lists", "ListsAway", "RedisLists", "address", "connect", "lengths", "sentence"]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ourvidz._version import __version__
-from ourvidz.cli import config, database, deadletters, jobs, models, processes, submit, watch, workers
+from ourvidz.cli import acts, config, database, deadletters, jobs, models, processes, queues, submit, watch, workers
 from ourvidz.cli.face import Verbose, face_of, say, with_verbose
 
 
@@ -58,16 +58,29 @@ def options(
         face.flags["database_url"] = database_url
 
 
-jobs_app = typer.Typer(help="Submit jobs and look into them.", no_args_is_help=True, rich_markup_mode=None)
+jobs_app = typer.Typer(
+    help="Submit jobs, look into them, cancel and retry them.", no_args_is_help=True, rich_markup_mode=None
+)
 for name, command in (
     ("submit", submit.submit),
     ("list", jobs.list_),
     ("inspect", jobs.inspect),
     ("watch", watch.watch),
     ("rebuild", jobs.rebuild),
+    ("cancel", acts.cancel),
+    ("retry", acts.retry),
 ):
     jobs_app.command(name)(with_verbose(command))
 app.add_typer(jobs_app, name="jobs")
+
+callbacks_app = typer.Typer(help="What receivers are told.", no_args_is_help=True, rich_markup_mode=None)
+callbacks_app.command("resend")(with_verbose(acts.resend))
+app.add_typer(callbacks_app, name="callbacks")
+
+queues_app = typer.Typer(help="The queues, and pausing them.", no_args_is_help=True, rich_markup_mode=None)
+for name, queue_command in (("list", queues.list_), ("pause", queues.pause), ("resume", queues.resume)):
+    queues_app.command(name)(with_verbose(queue_command))
+app.add_typer(queues_app, name="queues")
 
 deadletters_app = typer.Typer(help="Payloads that could not become jobs.", no_args_is_help=True, rich_markup_mode=None)
 for name, letter_command in (

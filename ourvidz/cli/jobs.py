@@ -1,24 +1,23 @@
 """`jobs list`, `jobs inspect` and `jobs rebuild`."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from ourvidz.cli.choosing import ErrorText, Json, Since, States, Type, Until, User, wanted
 from ourvidz.cli.face import face_of, note, say, say_json
-from ourvidz.cli.times import parse_time
 
 JobId = Annotated[str, typer.Argument(help="A job's id, or its first characters.", metavar="ID", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="A document for programs.")]
 
 
 def list_(
     ctx: typer.Context,
-    state: Annotated[list[str] | None, typer.Option(help="Only jobs in this state; may be repeated.")] = None,
-    job_type: Annotated[str | None, typer.Option("--type", help="Only jobs of this type.")] = None,
-    user: Annotated[str | None, typer.Option(help="Only jobs of this user.", metavar="UUID")] = None,
-    since: Annotated[str | None, typer.Option(help="Queued since: 2h, 3d, or an ISO time (UTC).", metavar="T")] = None,
-    until: Annotated[str | None, typer.Option(help="Queued before, in the same forms.", metavar="T")] = None,
-    error: Annotated[str | None, typer.Option(help="Only jobs whose error contains this.", metavar="TEXT")] = None,
+    state: States = None,
+    job_type: Type = None,
+    user: User = None,
+    since: Since = None,
+    until: Until = None,
+    error: ErrorText = None,
     limit: Annotated[int, typer.Option(help="At most so many, the newest first.", min=1, max=100_000)] = 50,
     as_json: Json = False,
 ) -> None:
@@ -29,24 +28,24 @@ def list_(
         ourvidz jobs list --state failed --since 2h --error "out of memory"
     """
     face = face_of(ctx)
-    states = _states(state or [])
     with face.store() as store:
         from ourvidz.cli.tables import jobs_table
         from ourvidz.inspection import row_document
-        from statemachine.store.reading import Filter, counts, list_jobs
+        from statemachine.store.reading import counts, list_jobs
 
         now = store.now()
-        wanted = Filter(
-            states=states,
+        fitting = wanted(
+            now,
+            state=state or [],
             job_type=job_type,
-            user_id=user.lower() if user else None,
-            since=parse_time(since, now),
-            until=parse_time(until, now),
+            user=user,
+            since=since,
+            until=until,
             error=error,
             limit=limit,
         )
         with store.read() as connection:
-            rows, numbers = list_jobs(connection, wanted), counts(connection)
+            rows, numbers = list_jobs(connection, fitting), counts(connection)
     if as_json:
         say_json({"schema": 1, "now": now.isoformat(), "counts": numbers, "jobs": [row_document(row) for row in rows]})
     elif rows:
@@ -104,11 +103,11 @@ def rebuild(
     with face.store() as store:
         from statemachine.store.reading import resolve
 
-        wanted: list[str] | None = None
+        chosen: list[str] | None = None
         if job_ids:
             with store.read() as connection:
-                wanted = [resolve(connection, job_id) for job_id in job_ids]
-        for rebuilt in store.rebuild(wanted):
+                chosen = [resolve(connection, job_id) for job_id in job_ids]
+        for rebuilt in store.rebuild(chosen):
             compared += 1
             if rebuilt.changed:
                 changed[rebuilt.job_id] = list(rebuilt.changed)
@@ -118,13 +117,3 @@ def rebuild(
     for job_id, tables in changed.items():
         say(f"{job_id}  rewritten: {', '.join(tables)}")
     say(f"{compared} jobs compared with their events, {len(changed)} rewritten")
-
-
-def _states(given: list[str]) -> list[str]:
-    from statemachine.states import State
-
-    known: list[Any] = [state.value for state in State]
-    for name in given:
-        if name not in known:
-            raise typer.BadParameter(f"--state wants one of {', '.join(known)}, got {name!r}")
-    return given

@@ -1,7 +1,7 @@
 """Tables for the terminal: plain columns that a narrow one still holds."""
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
@@ -10,6 +10,9 @@ from ourvidz.masking import mask
 from ourvidz.situation import is_alive
 from ourvidz.timeline import STYLES
 from ourvidz.wording import clause, printable, since, stamp
+
+if TYPE_CHECKING:
+    from statemachine.store.pausing import Queue
 
 
 def jobs_table(rows: list[dict[str, Any]], now: datetime, *, width: int) -> Table:
@@ -60,6 +63,32 @@ def workers_table(rows: list[dict[str, Any]], now: datetime) -> Table:
             Text(mask(about)),
         )
     return table
+
+
+def queues_table(found: "list[Queue]", now: datetime, lists: dict[str, int]) -> Table:
+    """Queues, one a line; `lists` says how many payloads of each lie in Redis, where that is known."""
+    table = _table("queue", "waiting", "oldest", "later", "in work", "in Redis", last="state")
+    for queue in found:
+        oldest = "-" if queue.oldest_due_at is None else since(queue.oldest_due_at, now)
+        numbers = (str(queue.waiting), oldest, str(queue.resting), str(queue.in_work))
+        paused = queue.paused_at is not None
+        table.add_row(
+            Text(printable(queue.name)),
+            *(Text(number) for number in numbers),
+            Text(str(lists[queue.name]) if queue.name in lists else "-"),
+            Text(pause_of(queue, now), style="yellow" if paused else ""),
+        )
+    return table
+
+
+def pause_of(queue: "Queue", now: datetime) -> str:
+    """`served`, `paused since …`, with who and why."""
+    if queue.by is None:
+        return "served"
+    why = f": {clause(queue.reason)}" if queue.reason else ""
+    if queue.paused_at is None:
+        return f"served, resumed by {clause(queue.by)}{why}"
+    return f"paused {since(queue.paused_at, now)} ago by {clause(queue.by)}{why}"
 
 
 def letters_table(rows: list[dict[str, Any]]) -> Table:

@@ -45,10 +45,7 @@ def follow(face: Face, prefixes: Sequence[str], *, as_json: bool = False) -> Non
 
         with store.read() as connection:
             job_ids = [resolve(connection, prefix) for prefix in prefixes]
-        if sys.stdout.isatty() and not as_json:
-            rows = _bars(face, store, job_ids)
-        else:
-            rows = _lines(store, job_ids, quiet=as_json)
+        rows = until_finished(face, store, job_ids, quiet=as_json)
     if as_json:
         from ourvidz.inspection import row_document
 
@@ -61,6 +58,13 @@ def follow(face: Face, prefixes: Sequence[str], *, as_json: bool = False) -> Non
         ended = f"job {first['id']} {'was' if first['state'] == 'cancelled' else 'has'} {first['state']}"
         others = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
         raise CommandError(f"{ended}: {what(first, first['finished_at'])}{others}", ExitCode.NOT_COMPLETED)
+
+
+def until_finished(face: Face, store: "EventStore", job_ids: list[str], *, quiet: bool) -> list[dict[str, Any]]:
+    """Watch until all of them are finished, for ever where none is named; return their rows. `quiet`: say nothing."""
+    if sys.stdout.isatty() and not quiet:
+        return _bars(face, store, job_ids)
+    return _lines(store, job_ids, quiet=quiet)
 
 
 def _lines(store: "EventStore", job_ids: list[str], *, quiet: bool) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None = None
     until: datetime | None = None
     error: str | None = None
-    limit: int = 50
+    limit: int | None = 50
 
 
 def resolve(connection: Connection, prefix: str) -> str:
@@ -52,7 +52,16 @@ def resolve(connection: Connection, prefix: str) -> str:
 
 def list_jobs(connection: Connection, wanted: Filter) -> list[Row]:
     """Rows of `jobs` with `progress`, the newest first."""
-    query = _with_progress().order_by(jobs.c.queued_at.desc(), jobs.c.id).limit(wanted.limit)
+    return _jobs(connection, _fitting(_with_progress(), wanted))
+
+
+def list_ids(connection: Connection, wanted: Filter) -> list[str]:
+    """The ids of the jobs that `list_jobs` gives, in its order."""
+    return list(connection.scalars(_fitting(select(jobs.c.id), wanted)))
+
+
+def _fitting(query: Select[Any], wanted: Filter) -> Select[Any]:
+    query = query.order_by(jobs.c.queued_at.desc(), jobs.c.id).limit(wanted.limit)
     if wanted.states:
         query = query.where(jobs.c.state.in_(wanted.states))
     if wanted.job_type is not None:
@@ -71,7 +80,7 @@ def list_jobs(connection: Connection, wanted: Filter) -> list[Row]:
                 func.lower(jobs.c.error_message).contains(part, autoescape=True),
             )
         )
-    return _jobs(connection, query)
+    return query
 
 
 def jobs_by_id(connection: Connection, job_ids: Sequence[str]) -> list[Row]:
