@@ -17,7 +17,12 @@ from workers.models import inspect_model, make_tiny, render_size
 def test_a_tiny_model_is_described(tiny: Path, tmp_path: Path) -> None:
     """Its digest is computed when asked for, remembered in the cache, and is the one its manifest names."""
     cache = tmp_path / "digests.json"
-    for name, family in (("tiny-sdxl", "sdxl"), ("tiny-sdxl.safetensors", "sdxl"), ("tiny-wan", "wan")):
+    for name, family in (
+        ("tiny-sdxl", "sdxl"),
+        ("tiny-sdxl.safetensors", "sdxl"),
+        ("tiny-wan", "wan"),
+        ("tiny-wan-vace", "wan_vace"),
+    ):
         path = tiny / name
         lazy = inspect_model("m", family, path, cache=cache)
         assert (lazy.exists, lazy.render_scale, lazy.digest, lazy.problem) == (True, Fraction(1, 8), None, None)
