@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -93,7 +93,11 @@ class TestWhatComes:
         assert asked.references == [
             ReferenceFile(role=known["role"], name=known["name"], digest=known["digest"]) for known in job.references
         ]
-        assert (asked.reference_strength, asked.reference_type, asked.reference_fit) == (0.8, "style", "letterbox")
+        assert (asked.reference_strength, asked.reference_type, asked.reference_fit) == (
+            0.8,
+            "style",
+            made.settings.reference_fit,
+        )
 
     def test_is_asked_for_together(self) -> None:
         made = house(from_start_to_end())
@@ -113,10 +117,11 @@ class TestWhatComes:
         made.until_done()
         assert not any("//host" in stored.data or ".png?" in stored.data for stored in made.recorder.history[JOB])
 
-    def test_is_brought_to_the_jobs_shape_as_the_operator_says(self) -> None:
-        made = house(with_reference(), StageSettings(reference_fit="crop"))
+    @pytest.mark.parametrize("fit", ["letterbox", "crop"])
+    def test_is_brought_to_the_jobs_shape_as_the_operator_says(self, fit: Literal["letterbox", "crop"]) -> None:
+        made = house(with_reference(), StageSettings(reference_fit=fit))
         made.until(State.UPLOADING)
-        assert order(made).reference_fit == "crop"
+        assert order(made).reference_fit == fit
 
     def test_a_stage_without_any_asks_nobody(self) -> None:
         made = house(request())
