@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from statemachine import events as e
 from statemachine.events import UNDELIVERABLE
@@ -147,7 +148,7 @@ def cancel(job: Job, *, by: str, reason: str) -> list[e.Event]:
     if job.outcome is not None or job.state.terminal:
         return []
     asked = e.CancelRequested(by=by, reason=reason)
-    return [asked] if job.worker_id is not None else [asked, *cancelled(job)]
+    return [asked] if job.worker_id is not None else [asked, *cancelled(replace(job, cancel_reason=reason))]
 
 
 def cancelled(job: Job) -> list[e.Event]:
