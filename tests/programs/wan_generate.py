@@ -70,8 +70,6 @@ def _trouble(prompt: str) -> None:
         raise AssertionError("Unsupport size 64*96 for task t2v-1.3B")
     if "!module" in prompt:
         raise ModuleNotFoundError("No module named 'wan'")
-    if "!leaves" in prompt:
-        subprocess.Popen(["sleep", "1000"], start_new_session=True)
 
 
 def _hang(arguments: argparse.Namespace) -> None:
