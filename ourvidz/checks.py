@@ -6,23 +6,32 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from ourvidz.cli.face import explaining_url, sqlite_file
+from ourvidz.configured_models import KINDS, Kind, configured
 from ourvidz.layers import SettingsError
 from ourvidz.masking import mask
 from ourvidz.packages import foreign_packages
 from ourvidz.settings import Settings
 from ourvidz.wording import clause, size
 from statemachine.errors import SchemaMismatch, StoreAway
-from workers.presets import SDXL, WAN
 
 NETWORK_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "afs"})
 LOW_BYTES: Final = 1_000_000_000
 STORAGE_SECONDS: Final = 10.0
 PROGRAM_SECONDS: Final = 10.0
+WITHOUT: Final = {
+    "sdxl_model": "no worker takes SDXL jobs",
+    "sdxl_ip_adapter": "SDXL jobs with a reference are drawn over it (img2img)",
+    "wan_model": "no worker takes WAN jobs",
+    "wan_vace_model": "WAN jobs with references hold them in the latents",
+    "qwen_model": "prompts are used as they are",
+}
+"""Setting → what it means not to have that model."""
 LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -44,8 +53,7 @@ def check_all(settings: Settings) -> list[Finding]:
         _redis,
         lambda s: _folder("spool_dir", s.spool_dir),
         _storage,
-        lambda s: _model(s, "sdxl_model", SDXL, s.sdxl_model),
-        lambda s: _model(s, "wan_model", WAN, s.wan_model),
+        *(partial(_model, kind=kind) for kind in KINDS),
         _wan_script,
         _device,
         _callback,
@@ -148,19 +156,23 @@ def _folder(name: str, folder: Path) -> Finding:
     return Finding(name, level, f"{folder} can be written to, {size(free)} free")
 
 
-def _model(settings: Settings, name: str, family: str, place: Path | None) -> Finding:
+def _model(settings: Settings, kind: Kind) -> Finding:
+    name = kind.setting
     if settings.engine == "null":
         return Finding(name, "ok", "not needed: the null engine draws test pictures")
-    if place is None:
-        said = f"not set: no worker takes {family.upper()} jobs"
-        if settings.sdxl_model is None and settings.wan_model is None:
+    model = next((each for each in configured(settings) if each.kind == kind), None)
+    if model is None:
+        said = f"not set: {WITHOUT[name]}"
+        if name in ("sdxl_model", "wan_model") and settings.sdxl_model is None and settings.wan_model is None:
             return Finding(name, "warning", f"{said}; `ourvidz models make-tiny` builds one to try with")
         return Finding(name, "ok", said)
     from workers.models import inspect_model
 
-    spec = inspect_model(family, family, place, original=family == WAN and settings.wan_engine == "script")
+    spec = inspect_model(kind.name, kind.family, model.path, original=model.original)
     if spec.problem is not None:
         return Finding(name, "wrong", spec.problem)
+    if model.idle is not None:
+        return Finding(name, "warning", model.idle)
     return Finding(name, "ok", f"{spec.path} ({size(spec.bytes)}) looks right")
 
 

@@ -13,6 +13,7 @@ from ourvidz.exit_codes import ExitCode
 from ourvidz.wording import size
 
 if TYPE_CHECKING:
+    from ourvidz.configured_models import Configured
     from workers.model_check import CheckReport
     from workers.models import ModelSpec
 
@@ -26,7 +27,7 @@ def list_(ctx: typer.Context, as_json: Json = False) -> None:
     Example:
         ourvidz models list
     """
-    _tell(_specs(face_of(ctx), digests=False), as_json)
+    _tell(_models(face_of(ctx), digests=False), as_json)
 
 
 def check(
@@ -34,42 +35,59 @@ def check(
     quick: Annotated[bool, typer.Option("--quick", help="Only look at the files, digest included.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Load every configured model, make one small picture with it and say what it cost. Fails when one cannot.
+    """Load every configured model, try it once and say what it cost. Fails when one cannot be used.
+
+    A model that draws makes one small picture, a model for references one after a reference that is made on the spot,
+    and the enhancer enhances a prompt.
 
     \b
     Example:
         ourvidz models check
     """
     face = face_of(ctx)
-    specs = _specs(face, digests=True)
-    usable = [spec for spec in specs if spec.problem is None]
-    reports = [] if quick else [_try(face, spec) for spec in usable]
-    _tell(specs, as_json, reports)
-    if len(usable) < len(specs):
-        raise CommandError(f"{len(specs) - len(usable)} of {len(specs)} models cannot be used", ExitCode.WRONG_SETTING)
+    models = _models(face, digests=True)
+    usable = [(model, spec) for model, spec in models if spec.problem is None]
+    reports = [] if quick else [_try(face, model) for model, _ in usable if model.idle is None]
+    _tell(models, as_json, reports)
+    if len(usable) < len(models):
+        raise CommandError(
+            f"{len(models) - len(usable)} of {len(models)} models cannot be used", ExitCode.WRONG_SETTING
+        )
 
 
-def _try(face: Face, spec: "ModelSpec") -> "CheckReport":
-    """One picture of its family's cheapest job type, on the first device.
+def _try(face: Face, model: "Configured") -> "CheckReport":
+    """One trial on the first device, a picture in its family's cheapest job type.
 
     Raises CommandError with the engine's sentence.
     """
     from ourvidz import wiring
+    from ourvidz.configured_models import KINDS
     from workers.errors import StageEnds
-    from workers.model_check import check_model
+    from workers.model_check import check_enhancer, check_model
     from workers.ports import EngineDied
-    from workers.presets import PRESETS
+    from workers.presets import PRESETS, QWEN
 
     settings = face.settings()
     config = wiring.engine_config(settings, wiring.devices(settings)[0])
-    preset = next(preset for preset in PRESETS.values() if preset.family == spec.family and preset.media == "image")
-    folder = settings.data_dir / "model-check" / spec.name
+    kind = model.kind
     try:
+        if kind.family == QWEN:
+            tokens, seconds = settings.enhance_tokens, settings.enhance_seconds
+            return check_enhancer(config, kind.name, max_tokens=tokens, seconds=seconds)
+        drawing = next(each for each in KINDS if each.setting == (kind.serves or kind.setting))
+        preset = next(each for each in PRESETS.values() if each.family == drawing.family and each.media == "image")
         return check_model(
-            config, spec.name, folder, job_type=preset.job_type, width=preset.width, height=preset.height
+            config,
+            drawing.name,
+            settings.data_dir / "model-check" / kind.name,
+            helper=kind.name if kind.serves else None,
+            path=model.path,
+            job_type=preset.job_type,
+            width=preset.width,
+            height=preset.height,
         )
     except (StageEnds, EngineDied) as error:
-        raise CommandError(f"{spec.name}: {error}", ExitCode.WRONG_SETTING) from error
+        raise CommandError(f"{kind.name}: {error}", ExitCode.WRONG_SETTING) from error
 
 
 def make_tiny(
@@ -91,55 +109,65 @@ def make_tiny(
         say(str(path))
 
 
-def _specs(face: Face, *, digests: bool) -> "list[ModelSpec]":
-    from ourvidz import wiring
+def _models(face: Face, *, digests: bool) -> "list[tuple[Configured, ModelSpec]]":
+    from ourvidz.configured_models import configured
     from workers.models import DIGESTS, inspect_model
-    from workers.presets import KNOWN_VARIANTS, WAN
 
     settings = face.settings()
     cache = settings.data_dir / "locks" / DIGESTS if digests else None
     return [
-        inspect_model(
-            name,
-            KNOWN_VARIANTS[name],
-            place,
-            cache=cache,
-            compute_digest=digests,
-            original=settings.wan_engine == "script" and KNOWN_VARIANTS[name] == WAN,
+        (
+            model,
+            inspect_model(
+                model.kind.name,
+                model.kind.family,
+                model.path,
+                cache=cache,
+                compute_digest=digests,
+                original=model.original,
+            ),
         )
-        for name, place in wiring.models(settings).items()
+        for model in configured(settings)
     ]
 
 
-def _tell(specs: "list[ModelSpec]", as_json: bool, reports: "Sequence[CheckReport]" = ()) -> None:
+def _tell(models: "list[tuple[Configured, ModelSpec]]", as_json: bool, reports: "Sequence[CheckReport]" = ()) -> None:
     if as_json:
-        say_json({"schema": 1, "models": [_document(spec) for spec in specs], "trials": [_cost(r) for r in reports]})
+        told = [_document(model, spec) for model, spec in models]
+        say_json({"schema": 1, "models": told, "trials": [_cost(report) for report in reports]})
         return
-    if not specs:
+    if not models:
         note("no model is configured: set OURVIDZ_SDXL_MODEL or OURVIDZ_WAN_MODEL")
         note("`ourvidz models make-tiny` builds one of each to try with")
-    for spec in specs:
+    for model, spec in models:
         digest = f", digest {spec.digest[:12]}" if spec.digest else ""
         scale = f", drawn at {spec.render_scale} of the size" if spec.render_scale != 1 else ""
         say(f"{spec.name}  {spec.problem or f'{spec.path} ({size(spec.bytes)}{scale}{digest})'}")
+        if model.idle is not None:
+            say(f"{spec.name}  {model.idle}")
     for report in reports:
-        memory = ", ".join(
-            f"{name.removesuffix('_gb')} {value:.2f} GiB"
-            for name, value in report.memory.items()
-            if name.endswith("_gb")
-        )
-        step = statistics.median(report.step_seconds) if report.step_seconds else 0.0
-        say(
-            f"{report.model}  on {report.device_name}: loaded in {report.load_seconds:.2f} s ({size(report.bytes)}), "
-            f"one picture in {report.device_seconds:.2f} s ({step:.3f} s a step), {memory}"
-        )
-        for picture in report.pictures:
-            say(f"{report.model}  {picture}")
+        _tell_cost(report)
+
+
+def _tell_cost(report: "CheckReport") -> None:
+    loaded = f"{report.model}  on {report.device_name}: loaded in {report.load_seconds:.2f} s ({size(report.bytes)})"
+    if report.text is not None:
+        rate = (report.tokens or 0) / report.device_seconds if report.device_seconds else 0.0
+        say(f"{loaded}, {report.tokens} tokens in {report.device_seconds:.2f} s ({rate:.1f} a second)")
+        say(f"{report.model}  {report.text}")
+        return
+    memory = ", ".join(f"{name.removesuffix('_gb')} {value:.2f} GiB" for name, value in report.memory.items())
+    step = statistics.median(report.step_seconds) if report.step_seconds else 0.0
+    way = f" after a reference ({report.reference_way})" if report.reference_way else ""
+    say(f"{loaded}, one picture{way} in {report.device_seconds:.2f} s ({step:.3f} s a step), {memory}")
+    for picture in report.pictures:
+        say(f"{report.model}  {picture}")
 
 
 def _cost(report: "CheckReport") -> dict[str, Any]:
     return {
         "model": report.model,
+        "digest": report.digest,
         "device": report.device,
         "device_name": report.device_name,
         "load_seconds": report.load_seconds,
@@ -148,10 +176,13 @@ def _cost(report: "CheckReport") -> dict[str, Any]:
         "bytes": report.bytes,
         "memory": report.memory,
         "pictures": [str(picture) for picture in report.pictures],
+        "reference_way": report.reference_way,
+        "text": report.text,
+        "tokens": report.tokens,
     }
 
 
-def _document(spec: "ModelSpec") -> dict[str, Any]:
+def _document(model: "Configured", spec: "ModelSpec") -> dict[str, Any]:
     return {
         "name": spec.name,
         "family": spec.family,
@@ -160,4 +191,5 @@ def _document(spec: "ModelSpec") -> dict[str, Any]:
         "digest": spec.digest,
         "render_scale": str(spec.render_scale),
         "problem": spec.problem,
+        "idle": model.idle,
     }

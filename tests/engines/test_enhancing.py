@@ -1,6 +1,7 @@
 """Enhancing on the device: in the engine process, beside models that draw, out of memory, and with a broken model."""
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,29 @@ import pytest
 
 from tests.engines.asking import Studio, request
 from tests.engines.conftest import THREADS
+from tests.fakes import FakeEngine
+from tests.stages.house import JOB, House
+from tests.stages.house import request as job_request
 from workers.engine_process import EngineProcess
 from workers.engines.config import EngineConfig
 from workers.engines.faults import Cancelled
-from workers.engines.messages import Alive, Enhance, Enhanced, Failed, Loaded, Message, Moved, Started
+from workers.engines.messages import (
+    Alive,
+    Enhance,
+    Enhanced,
+    Failed,
+    FromEngine,
+    Generate,
+    Loaded,
+    Message,
+    Moved,
+    Started,
+)
 from workers.enhanced_text import words
 from workers.errors import Misconfigured
 from workers.models import inspect_model
 from workers.presets import QWEN_7B
+from workers.spool import sha256
 
 pytest.importorskip("torch")
 
@@ -53,6 +69,35 @@ def test_the_process_enhances_and_draws_as_if_it_had_not(
     assert first.model == f"{QWEN_7B}@{spec.digest[:12]}"
     assert first.tokens in (9, 10)
     assert shared_engine.ready().can_enhance
+
+
+class Both(FakeEngine):
+    """Prompts are enhanced by the real one, pictures drawn by the fake."""
+
+    def __init__(self, house: House, real: EngineProcess) -> None:
+        super().__init__(house.spool)
+        self._real = real
+
+    def run(self, request: Generate | Enhance) -> Iterator[FromEngine]:
+        if isinstance(request, Enhance):
+            yield from self._real.run(request)
+        else:
+            yield from super().run(request)
+
+
+def test_an_enhanced_job_draws_and_tells_the_text(shared_engine: EngineProcess) -> None:
+    """From the model to the callback: what was drawn is what the receiver hears."""
+    house = House()
+    house.admit(job_request("image7b_fast_enhanced"))
+    house.engine = Both(house, shared_engine)
+    job = house.until_done()
+    text = house.recorder.contents[JOB]["enhanced_prompt"]
+    assert text.startswith("a heron at dawn, ")
+    (drawn,) = [asked for asked in house.engine.requests if isinstance(asked, Generate)]
+    assert drawn.prompt == text
+    assert house.receiver.posts[-1].told["enhancedPrompt"] == text
+    assert job.enhanced_digest == sha256(text.encode())
+    assert any(f'"model":"{QWEN_7B}@' in stored.data for stored in house.recorder.history[JOB])
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from workers.models import read_manifest
+from workers.models import PIPELINES, read_manifest
 from workers.presets import QWEN, SDXL, SDXL_IP_ADAPTER, WAN, WAN_VACE
 from workers.weights import MANIFEST, DigestCache, digest_of
 
@@ -153,7 +153,7 @@ def _describe(folder: Path, name: str, family: str, digest: str) -> None:
         "name": name,
         "family": family,
         "version": VERSION,
-        "render_scale": "1/8",
+        **({"render_scale": "1/8"} if family in PIPELINES else {}),
         "digest": digest,
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
