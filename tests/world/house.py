@@ -14,6 +14,7 @@ from statemachine.store.schema import jobs
 from tests.fakes import Crash, Effect, FakeClock, FakeReferences, MemoryBucket, ScriptedReceiver, around
 from tests.world.kinds import GONE, LATE
 from tests.world.redis import FakeLists, Server
+from workers.engines.faults import Cancelled, failed
 from workers.engines.messages import Enhance, FromEngine, Generate, Ready, Started
 from workers.engines.null import NullEngine
 from workers.errors import GiveUp, TryAgain
@@ -101,6 +102,7 @@ class HookedEngine:
         self._engine = NullEngine()
         self._spool = spool
         self._effect = effect
+        self._cancelled: set[str] = set()
 
     def ready(self) -> Ready:
         return Ready(
@@ -120,10 +122,14 @@ class HookedEngine:
         yield Started(request_id=request.request_id)
         for message in self._engine.run(request, self._spool):
             self._effect(f"engine.{type(message).__name__}")
+            if request.request_id in self._cancelled:
+                yield failed(request.request_id, Cancelled())
+                return
             yield message
 
     def cancel(self, request_id: str) -> None:
-        """Nothing runs beside the one thread."""
+        """Heard before the next message."""
+        self._cancelled.add(request_id)
 
 
 class World:

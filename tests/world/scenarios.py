@@ -3,14 +3,19 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from statemachine import decisions
+from sqlalchemy import select
+
+from ourvidz.acts import cancel, perform
 from statemachine.errors import StoreAway
+from statemachine.store.schema import jobs
 from tests.fakes import Crash, nothing
 from tests.world.house import LEASE, HookedStore, Processes, World
 from tests.world.invariants import check
 from tests.world.kinds import KINDS
 
 IN_TRANSACTION = "db.commit:before"
+GOES_ON = 2
+"""Events that may still be written when the end of a job was asked for: those that were on their way."""
 
 
 def build(folder: Path, empty_sqlite: Path, kind: str) -> World:
@@ -90,26 +95,46 @@ def takeover(world: World, point: int) -> None:
     check(world, pushes=1)
 
 
-def operator(world: World, point: int) -> None:
-    """Somebody cancels the job at effect `point`, with a connection of their own."""
+def operator(world: World, point: int, *, heard: bool = False, crashes: bool = False) -> None:
+    """Somebody cancels the job at effect `point`, with a connection of their own.
+
+    `heard`: its worker looks at once, as its heart does when the bell rings; `crashes`: it dies at the next effect.
+    """
+    accepted: dict[str, bool] = {}
 
     def plan(number: int, name: str) -> None:
+        if crashes and accepted and number == point + 1:
+            raise Crash
         if number != point or name == IN_TRANSACTION:
             return
         with world.undisturbed():
             store = HookedStore(world.path, world.clock, nothing)
             with store.read() as connection:
-                ids = [row[0] for row in connection.exec_driver_sql("SELECT id FROM jobs")]
-            for job_id in ids:
-                job = store.load(job_id)
-                events = decisions.cancel(job, by="operator", reason="not wanted")
-                if events:
-                    store.append(job, events)
+                ids = list(connection.scalars(select(jobs.c.id)))
+            for done in perform(store, cancel("operator", "not wanted"), ids):
+                accepted[done.job_id] = done.done
             store.engine.dispose()
+            if heard and world.processes.booted:
+                world.processes.worker.cancel_tick()
 
     world.plan = plan
     world.run()
     check(world, pushes=1)
+    for job_id, was in accepted.items():
+        _check_cancelled(world, job_id, accepted=was)
+
+
+def _check_cancelled(world: World, job_id: str, *, accepted: bool) -> None:
+    """Who was told that it is asked for finds it ended soon, and nobody finds a word of it where it was refused."""
+    with world.undisturbed():
+        history = world.store.history(job_id)
+    kinds = [row.kind for row in history]
+    assert kinds.count("cancel_requested") == (1 if accepted else 0), kinds
+    if accepted:
+        after = kinds[kinds.index("cancel_requested") + 1 :]
+        decided = next(number for number, kind in enumerate(after) if kind in ("outcome_decided", "media_uploaded"))
+        assert decided <= GOES_ON, f"it went on for {decided} events: {after}"
+        assert "claimed" not in after[:decided], f"it had to wait for another turn: {after}"
 
 
 def away(world: World, point: int) -> None:
@@ -132,5 +157,7 @@ SCENARIOS: dict[str, Callable[[World, int], None]] = {
     "stall": stall,
     "takeover": takeover,
     "operator": operator,
+    "operator heard": lambda world, point: operator(world, point, heard=True),
+    "operator and crash": lambda world, point: operator(world, point, crashes=True),
     "database away": away,
 }

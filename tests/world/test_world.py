@@ -50,7 +50,9 @@ def ram(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize(
     ("kind", "scenario"),
-    [(kind, "crash") for kind in KINDS] + [(kind, name) for kind in DEEP for name in SCENARIOS if name != "crash"],
+    [(kind, "crash") for kind in KINDS]
+    + [(kind, name) for kind in DEEP for name in SCENARIOS if name != "crash"]
+    + [("three images", "operator heard")],
 )
 def test_whatever_happens_at_any_effect_the_job_ends_as_it_should(
     ram: Path, empty_sqlite: Path, mishaps: list[str], kind: str, scenario: str
