@@ -104,7 +104,7 @@ def _check(service: Service, receiver: SlowReceiver, bodies: dict[str, dict[str,
             "num_inference_steps": STEPS[kind],
             "guidance_scale": GUIDANCE[kind.rsplit("_", 1)[-1]],
         }
-        cases.append({"kwargs": call, "seeds": [seed + index for index in range(count)]})
+        cases.append({"kwargs": call, "seeds": [seed + index for index in range(count)], "whole": True})
     assert made == _direct(model, threads, cases)
 
 
