@@ -57,8 +57,9 @@ def test_models_that_do_not_fit_together_take_turns(narrow: Studio, studio: Stud
     assert _moves(picture) == [("loaded", "lustify_sdxl"), ("device", "lustify_sdxl")]
     video = _video(narrow)
     assert _moves(video)[0] == ("loaded", "wan_2_1_1_3b")
-    # WAN comes in two phases; whether its text encoder still fits beside the other model does not matter here.
-    assert set(_moves(video)[1:]) == {("released", "lustify_sdxl"), ("device", "wan_2_1_1_3b")}
+    # WAN comes in two phases, and its text encoder may have to be aside in the second one.
+    aside = ("host", "wan_2_1_1_3b")
+    assert set(_moves(video)[1:]) - {aside} == {("released", "lustify_sdxl"), ("device", "wan_2_1_1_3b")}
     assert all(message.bytes > 0 for message in video.messages if isinstance(message, Moved | Loaded))
     again = narrow.ask()
     assert ("loaded", "lustify_sdxl") in _moves(again)
