@@ -199,10 +199,12 @@ class TestResuming:
         assert house.job.error.error_type == "AssetsMissing"
 
 
-def failing(error_class: str, message: str) -> Callable[[Order], Iterator[FromEngine]]:
+def failing(error_class: str, message: str, *, budget: int | None = None) -> Callable[[Order], Iterator[FromEngine]]:
     def script(asked: Order) -> Iterator[FromEngine]:
         yield Started(request_id=asked.request_id)
-        yield Failed(request_id=asked.request_id, error_class=error_class, error_type="Kind", message=message)
+        yield Failed(
+            request_id=asked.request_id, error_class=error_class, error_type="Kind", message=message, budget=budget
+        )
 
     return script
 
@@ -226,6 +228,13 @@ class TestFailing:
         assert house.receiver.posts[-1].told["metadata"]["error_type"] == "Kind"
         tries = {"permanent": 1, "device_memory": 2, "transient": 10}[error_class]
         assert len(house.engine.requests) == tries
+
+    def test_an_engine_may_ask_for_fewer_tries(self) -> None:
+        house = ready(House())
+        house.engine.script = failing("transient", "the script ended with code 1", budget=3)
+        house.until_done()
+        assert house.job.state is State.FAILED
+        assert len(house.engine.requests) == 3
 
     def test_a_misconfiguration_pauses_the_lane_and_burns_no_job(self) -> None:
         house = ready(House())

@@ -218,6 +218,6 @@ def _trouble(end: Failed) -> StageEnds:
         case "misconfiguration":
             return Misconfigured(end.message, error_type=end.error_type)
         case "transient":
-            return TryAgain(words, error_type=end.error_type)
+            return TryAgain(words, error_type=end.error_type, budget=end.budget)
         case _:
             return GiveUp(words, error_type=end.error_type)
