@@ -10,6 +10,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 CELL: Final = 168
 """Pixels along the longer side of a picture."""
+NARROW: Final = 104
+"""A cell is as wide as its picture, but never less than this: its label needs room."""
+LEAST: Final = 184
+WIDTH: Final = 1480
 GAP: Final = 12
 BETWEEN: Final = 28
 HEAD: Final = 42
@@ -30,6 +34,17 @@ class Cell:
     label: str
     reference: bool = False
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Of the picture as it is shown."""
+        scale = min(CELL / self.picture.width, CELL / self.picture.height)
+        return max(1, round(self.picture.width * scale)), max(1, round(self.picture.height * scale))
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return max(NARROW, self.size[0])
+
 
 @dataclass(frozen=True)
 class Strip:
@@ -41,13 +56,13 @@ class Strip:
 
     @property
     def width(self) -> int:
-        """Pixels."""
-        return len(self.cells) * (CELL + GAP) - GAP
+        """Pixels; the title needs room, too."""
+        return max(LEAST, sum(cell.width for cell in self.cells) + GAP * (len(self.cells) - 1))
 
 
-def contact_sheet(strips: Sequence[Strip], path: Path, *, columns: int = 8) -> None:
-    """Write a PNG with all strips in the given order, as many to a row as `columns` cells hold."""
-    rows = _rows(strips, columns)
+def contact_sheet(strips: Sequence[Strip], path: Path) -> None:
+    """Write a PNG with all strips in the given order, as many to a row as there is room for."""
+    rows = _rows(strips)
     tall = HEAD + CELL + FOOT + BETWEEN
     width = max(sum(strip.width for strip in row) + BETWEEN * (len(row) + 1) for row in rows)
     sheet = Image.new("RGB", (width, BETWEEN + tall * len(rows)), PAPER)
@@ -61,10 +76,10 @@ def contact_sheet(strips: Sequence[Strip], path: Path, *, columns: int = 8) -> N
     sheet.save(path, optimize=True)
 
 
-def _rows(strips: Sequence[Strip], columns: int) -> list[list[Strip]]:
+def _rows(strips: Sequence[Strip]) -> list[list[Strip]]:
     rows: list[list[Strip]] = [[]]
     for strip in strips:
-        if rows[-1] and sum(len(other.cells) for other in rows[-1]) + len(strip.cells) > columns:
+        if rows[-1] and sum(other.width + BETWEEN for other in [*rows[-1], strip]) > WIDTH:
             rows.append([])
         rows[-1].append(strip)
     return rows
@@ -76,18 +91,15 @@ def _draw(sheet: Image.Image, strip: Strip, left: int, top: int) -> None:
     draw.text((left, top), _cut(draw, strip.title, large, strip.width), INK, font=large)
     draw.text((left, top + 20), _cut(draw, strip.below, small, strip.width), DIM, font=small)
     for cell in strip.cells:
-        picture = cell.picture.convert("RGB")
-        scale = min(CELL / picture.width, CELL / picture.height)
-        size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-        shown = picture.resize(size, Image.Resampling.LANCZOS)
-        x, y = left + (CELL - shown.width) // 2, top + HEAD + (CELL - shown.height) // 2
+        shown = cell.picture.convert("RGB").resize(cell.size, Image.Resampling.LANCZOS)
+        x, y = left + (cell.width - shown.width) // 2, top + HEAD + (CELL - shown.height) // 2
         sheet.paste(shown, (x, y))
         if cell.reference:
             draw.rectangle((x - 3, y - 3, x + shown.width + 2, y + shown.height + 2), outline=MARK, width=2)
-        label = _cut(draw, cell.label, small, CELL)
-        indent = (CELL - draw.textlength(label, font=small)) // 2
+        label = _cut(draw, cell.label, small, cell.width)
+        indent = (cell.width - draw.textlength(label, font=small)) // 2
         draw.text((left + indent, top + HEAD + CELL + 5), label, MARK if cell.reference else DIM, font=small)
-        left += CELL + GAP
+        left += cell.width + GAP
 
 
 def _cut(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:

@@ -179,7 +179,9 @@ class Settings(BaseSettings):
         "fail", "What a reference that cannot be fetched does to its job.", "fail or generate_without"
     )
     reference_fit: Literal["letterbox", "crop"] = _setting(
-        "letterbox", "How a reference of another shape is brought to the job's.", "letterbox or crop"
+        "crop",
+        "How a reference of another shape is brought to the job's. letterbox puts white bars around it.",
+        "letterbox or crop",
     )
     asset_urls: Literal["path", "public", "signed"] = _setting(
         "path", "How callbacks name assets: as paths inside the bucket, or as URLs.", "path, public or signed"

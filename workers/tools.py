@@ -47,7 +47,7 @@ class StageSettings:
     signed_url_seconds: int = 86_400
     signing_seconds: float = 10.0
     on_missing_reference: Literal["fail", "generate_without"] = "fail"
-    reference_fit: Literal["letterbox", "crop"] = "letterbox"
+    reference_fit: Literal["letterbox", "crop"] = "crop"
     reference_seconds: float = 30.0
     enhance_seconds: float = 60.0
     enhance_tokens: int = 200
