@@ -276,3 +276,31 @@ def test_a_bad_adapter_is_a_misconfiguration_in_one_sentence(
     assert str(folder) in wrong.value.message
     assert "\n" not in wrong.value.message
     assert spoiled.draw(steps=1).bytes()
+
+
+def test_an_adapter_of_the_plus_kind_is_drawn_with(easel: "Easel", tiny: Path, tmp_path: Path) -> None:
+    """Under the names of ip-adapter-plus_sdxl_vit-h: it reads the encoder's last layer but one, in 16 tokens."""
+    from safetensors.numpy import load_file, save_file
+
+    from tests.engines.easel import Easel
+
+    folder = tmp_path / "plus"
+    shutil.copytree(tiny / "tiny-ip-adapter", folder, ignore=shutil.ignore_patterns("ourvidz-model.json"))
+    file = folder / "tiny-ip-adapter.safetensors"
+    kept = {name: tensor for name, tensor in load_file(str(file)).items() if name.startswith("ip_adapter.")}
+    shapes = {"latents": (1, 16, 64), "proj_in.weight": (64, 32), "proj_in.bias": (64,)}
+    shapes |= {"proj_out.weight": (96, 64), "proj_out.bias": (96,), "norm_out.weight": (96,), "norm_out.bias": (96,)}
+    for layer in range(4):
+        attention, forward = f"layers.{layer}.0", f"layers.{layer}.1"
+        for norm in (f"{attention}.norm1", f"{attention}.norm2", f"{forward}.0"):
+            shapes |= {f"{norm}.weight": (64,), f"{norm}.bias": (64,)}
+        shapes |= {f"{attention}.to_q.weight": (64, 64), f"{attention}.to_kv.weight": (128, 64)}
+        shapes |= {f"{attention}.to_out.weight": (64, 64)}
+        shapes |= {f"{forward}.1.weight": (256, 64), f"{forward}.3.weight": (64, 256)}
+    noise = numpy.random.default_rng(0)
+    plus = {f"image_proj.{name}": noise.normal(0, 0.1, shape).astype("float32") for name, shape in shapes.items()}
+    save_file(kept | plus, str(file))
+    by = Easel(easel.model, tmp_path, folder, easel.pipeline)
+    held = {"references": {"single": lake((64, 64))}, "reference_type": "character", "width": 512, "height": 512}
+    weak, strong = (by.draw(**held, reference_strength=strength).pixels()[0] for strength in (0.1, 1.0))
+    assert not numpy.array_equal(weak, strong)

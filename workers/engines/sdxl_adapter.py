@@ -50,8 +50,9 @@ class IpAdapter:
                 self._pipeline.load_ip_adapter(
                     str(folder), subfolder="", weight_name=adapter_file(folder).name, local_files_only=True
                 )
-                self._processors = dict(self._unet.attn_processors)
                 self._projection = self._unet.encoder_hid_proj
+                self._unet.encoder_hid_proj = None  # of the plus kind it has attentions of its own, which stay in it
+                self._processors = dict(self._unet.attn_processors)
             finally:
                 self._put(self._plain, None)
             modules = [each for each in self._processors.values() if isinstance(each, torch.nn.Module)]
@@ -74,6 +75,7 @@ class IpAdapter:
             self._put(self._plain, None)
 
     def _put(self, processors: dict[str, Any], projection: Any) -> None:
+        self._unet.encoder_hid_proj = None  # whose own attentions would be asked for, too
         self._unet.set_attn_processor(dict(processors))  # which empties the dict that it is given
         self._unet.encoder_hid_proj = projection
         self._unet.config.encoder_hid_dim_type = None if projection is None else "ip_image_proj"
