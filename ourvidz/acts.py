@@ -169,7 +169,8 @@ def _resend(job: Job, _whole: bool, *, by: str, reason: str, as_new: bool) -> li
 
 def _due(job: Job) -> str:
     told = job.run if job.verdict is None else job.verdict.run
-    return f"run {job.run} tells its receiver that it has {job.outcome}, in the name of run {told}"
+    been = "been " if job.outcome is Outcome.CANCELLED else ""
+    return f"run {job.run} tells its receiver that it has {been}{job.outcome}, in the name of run {told}"
 
 
 def _ended(job: Job) -> str:
