@@ -15,6 +15,7 @@ from ourvidz.masking import mask, mask_value
 from ourvidz.sentence import sentence
 from statemachine import decisions
 from statemachine import events as e
+from statemachine.states import State
 from tests.fates import FATES, WORKER, Life, worker
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -135,6 +136,44 @@ def test_a_cancelled_job_names_who_and_why() -> None:
     life.write(*decisions.cancel(life.job, by="ada", reason="wrong prompt"))
     life.claim().tell().finish().wait(30)
     assert sentence(life.seen()) == "Cancelled 30 s ago by ada: wrong prompt; its receiver was told."
+
+
+def test_what_operators_did_stands_between_the_attempts() -> None:
+    """Who and why, in the order in which it happened; and what can be done now."""
+    life = Life().wait(1).claim().wait(1)
+    life.write(*decisions.cancel(life.job, by="ada", reason="wrong prompt")).wait(1)
+    life.write(*decisions.cancelled(life.job)).start().tell().finish().wait(60)
+    life.write(*decisions.requeue(life.job, by="bob", reason="its rows were not there", stage=State.CALLBACK))
+    life.claim().tell().finish()
+    told = document(life.seen())
+    assert [(act["kind"], act["by"], act["run"], act["stage"]) for act in told["acts"]] == [
+        ("cancel_requested", "ada", 1, "generating"),
+        ("requeued", "bob", 2, "callback"),
+    ]
+    shown = page(told, 140)
+    places = [
+        shown.index(part)
+        for part in (
+            "generating      1",
+            "asked to end, 2026-07-05 12:00:02 UTC by ada: wrong prompt",
+            "callback        1  12:00:03",
+            "run 2 tells again: requeued 2026-07-05 12:01:03 UTC by bob: its rows were not there",
+            "callback        1  12:01:03",
+            "Possible now",
+            f"ourvidz callbacks resend {life.job.id}",
+        )
+    ]
+    assert places == sorted(places)
+    assert told["sentence"] == "Run 2: cancelled 0 s ago by ada: wrong prompt; its receiver was told."
+
+
+def test_a_run_that_told_again_does_not_say_that_it_made_anything() -> None:
+    life = Life().wait(1.2).claim().generate().start().upload().start().tell().finish().wait(3600)
+    life.write(*decisions.requeue(life.job, by="bob", reason="", stage=State.CALLBACK))
+    life.claim().tell().finish().wait(5)
+    assert sentence(life.seen()) == (
+        "Run 2: completed by an earlier run with 3 pictures in sdxl_image_fast; its receiver was told again, 5 s ago."
+    )
 
 
 def test_what_was_asked_is_shown_where_it_was_not_what_was_made() -> None:
