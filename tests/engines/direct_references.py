@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sys
+from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -24,7 +25,7 @@ for case in cases:
     kind = StableDiffusionXLImg2ImgPipeline if over else StableDiffusionXLPipeline
     pipeline = kind.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
-    latents = []
+    latents: list[Any] = []
     pipeline.vae.post_quant_conv.register_forward_pre_hook(lambda _, inputs, seen=latents: seen.append(inputs[0]))
     kwargs = case["kwargs"]
     if over:

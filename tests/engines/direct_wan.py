@@ -9,6 +9,8 @@ usage: direct_wan.py THREADS FOLDER CASES, where CASES is a JSON list of {model,
 import json
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -18,7 +20,7 @@ from diffusers import UniPCMultistepScheduler, WanPipeline, WanVACEPipeline
 from PIL import Image
 
 
-def shown(case, frames):
+def shown(case: dict[str, Any], frames: int) -> dict[str, Any]:
     """VACE's arguments."""
     video = [Image.new("RGB", size(case), (128, 128, 128)) for _ in range(frames)]
     mask = [Image.new("L", size(case), 255) for _ in range(frames)]
@@ -26,17 +28,17 @@ def shown(case, frames):
         if name in case:
             video[place] = Image.open(case[name])
             mask[place] = Image.new("L", size(case), 0)
-    found = {"video": video, "mask": mask, "conditioning_scale": case["strength"]}
+    found: dict[str, Any] = {"video": video, "mask": mask, "conditioning_scale": case["strength"]}
     if "single" in case:
         found["reference_images"] = [Image.open(case["single"])]
     return found
 
 
-def size(case):
+def size(case: dict[str, Any]) -> tuple[int, int]:
     return case["kwargs"]["width"], case["kwargs"]["height"]
 
 
-def clamp(pipeline, case, frames):
+def clamp(pipeline: Any, case: dict[str, Any], frames: int) -> Callable[..., dict[str, Any]]:
     """A callback that puts the given frames back after each step, under the video's own noise."""
     latent_frames, (width, height) = (frames + 3) // 4, size(case)
     generator = torch.Generator("cpu").manual_seed(case["seed"])
@@ -52,7 +54,7 @@ def clamp(pipeline, case, frames):
                 pins[place] = (pipeline.vae.encode(clip).latent_dist.mode()[:, :, -1] - mean) / std
     released = 1 - case["strength"]
 
-    def put_back(pipe, index, time, tensors):
+    def put_back(pipe: Any, index: int, time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         latents = tensors["latents"].clone()
         before, after = pipe.scheduler.sigmas[index].item(), pipe.scheduler.sigmas[index + 1].item()
         share = numpy.clip((before - released) / (before - after), 0, 1).item()
@@ -66,7 +68,8 @@ def clamp(pipeline, case, frames):
 
 threads, folder, cases = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 torch.set_num_threads(threads)
-pipelines, decoded = {}, []
+pipelines: dict[str, Any] = {}
+decoded: list[Any] = []
 for number, case in enumerate(cases):
     if case["model"] not in pipelines:
         kind = WanVACEPipeline if case.get("way") == "vace" else WanPipeline
