@@ -109,7 +109,7 @@ def fail(store: EventStore, job_id: str) -> None:
 
 @pytest.fixture(scope="module")
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the embedded defaults and with what the examples name: completed, queued and failed jobs, dead letter 12."""
+    """A folder with the embedded defaults and with what the examples name: jobs of several fates, dead letter 12."""
     folder = tmp_path_factory.mktemp("seeded")
     url = f"sqlite:///{folder}/ourvidz-data/ourvidz.sqlite"
     (folder / "ourvidz-data").mkdir()
