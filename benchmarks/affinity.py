@@ -1,6 +1,6 @@
 """What preferring jobs of the loaded model saves, and what it costs the others.
 
-    python -m benchmarks.affinity [--jobs 40] [--windows 0 30 300] [--models FOLDER]
+    python -m benchmarks.affinity [--jobs 40] [--windows 0 30 120] [--models FOLDER]
 
 So many jobs, SDXL and WAN by turns, lie before a real worker with a real engine that has room for one model only, once
 for each window. Without one (0) every job needs a swap. All windows in one run, since only ratios can be compared
@@ -52,7 +52,7 @@ def main() -> int:
     """Run every window and compare them with the first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=40)
-    parser.add_argument("--windows", type=float, nargs="+", default=[0.0, 30.0, 300.0])
+    parser.add_argument("--windows", type=float, nargs="+", default=[0.0, 30.0, 120.0])
     parser.add_argument("--models", type=Path, help="a folder with tiny-sdxl and tiny-wan; made by default")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ovz-affinity-") as folder:

@@ -153,7 +153,7 @@ class Settings(BaseSettings):
         "a number above 0", gt=0, allow_inf_nan=False,
     )  # fmt: skip
     affinity_seconds: float = _setting(
-        30.0, "How long a job may wait while jobs of the model that is loaded go first. 0 keeps the order.",
+        120.0, "How long a job may be passed over by jobs of the model that is loaded. 0 keeps the order.",
         "a number from 0 to 3600", ge=0, le=3600, allow_inf_nan=False,
     )  # fmt: skip
     dtype: Literal["auto", "float32", "float16"] = _setting(

@@ -84,3 +84,17 @@ def test_the_workers_row_tells_what_is_loaded(world: World) -> None:
     worker(world, WAN_1_3B, LUSTIFY).see(world.clock.now(), state="active")
     with world.store.read() as connection:
         assert json.loads(connection.scalar(select(workers.c.resident)) or "") == [LUSTIFY, WAN_1_3B]
+
+
+def test_whoever_was_passed_over_for_the_window_is_claimed_next(world: World) -> None:
+    """However long he had waited before that; and the worker remembers it from one claim to the next."""
+    push(world, WAN, SDXL, SDXL, SDXL, SDXL, SDXL)
+    world.clock.advance(3600.0)
+    claiming = worker(world, LUSTIFY)
+    assert claim(world, claiming) == [SDXL, SDXL, SDXL]
+    world.clock.advance(29.0)
+    claiming.held.release(claiming.held.jobs()[0])
+    assert claim(world, claiming) == [SDXL, SDXL, SDXL]
+    world.clock.advance(1.0)
+    claiming.held.release(claiming.held.jobs()[0])
+    assert claim(world, claiming) == [SDXL, SDXL, WAN]

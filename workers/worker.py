@@ -9,17 +9,17 @@ from typing import Final
 
 import msgspec
 import structlog
-from msgspec.structs import replace
 
 from statemachine import decisions
 from statemachine.errors import FencedOut, StaleJob, StoreAway
 from statemachine.job import Job
 from statemachine.states import State
 from statemachine.store import EventStore
-from statemachine.store.affinity import loaded_after
+from statemachine.store.affinity import Affinity
 from statemachine.store.claims import Claimant
 from statemachine.store.reading import unwanted
 from statemachine.store.writer import Writer
+from workers.claiming import Claiming
 from workers.generations import generation_ended
 from workers.held import Held
 from workers.lane import Handler, Lane
@@ -124,13 +124,22 @@ class Worker:
             for name, states in LANES.items()
         }
         self._lane_of = {state: self.lanes[name] for name, states in LANES.items() for state in states}
-        self._claimant = Claimant(
+        claimant = Claimant(
             worker_id=identity.worker_id,
             host=identity.host,
             device=identity.device,
             job_types=identity.job_types,
             lease_seconds=identity.lease_seconds,
-            affinity_seconds=affinity_seconds,
+        )
+        self._claims = Claiming(
+            claimant,
+            store,
+            self.held,
+            engine=self.lanes["engine"],
+            deliver=self.lanes["deliver"],
+            engine_up=engine_up,
+            resident=resident,
+            affinity=Affinity(affinity_seconds, ports.clock.monotonic),
         )
 
     def claim_tick(self, now: datetime, *, expected: bool = False) -> int:
@@ -139,31 +148,14 @@ class Worker:
         `expected`: somebody rang, so the store need not be asked first whether there is anything.
         """
         with self._claiming:  # who hands everything back waits for a claim that is under way
-            if self.draining or self.lanes["deliver"].paused(now):
+            if self.draining:
                 return 0
-            claimed = self._claim(now, expected=expected)
+            claimed = self._claims.claim(now, expected=expected)
             for job in claimed:
                 self.held.keep(job, monotonic=self.ports.clock.monotonic())
         for job in claimed:
             self._hand_on(job)
         return len(claimed)
-
-    def _claim(self, now: datetime, *, expected: bool) -> list[Job]:
-        deliver, engine = self.lanes["deliver"], self.lanes["engine"]
-        in_hand = self.held.jobs()
-        held = [job.state for job in in_hand]
-        drawing = sum(state not in (State.UPLOADING, State.CALLBACK) for state in held)
-        telling = sum(state is State.CALLBACK for state in held)
-        # A receiver or a bucket that is down must not make the device draw more than can be delivered.
-        choked = len(held) - drawing >= 4 * deliver.slots or engine.paused(now) or not self._engine_up()
-        # What is claimed now is drawn after what is in hand, and meets the models that those leave behind.
-        ahead = [job.model for job in in_hand if job.state not in (State.UPLOADING, State.CALLBACK)]
-        return self.store.claim(
-            replace(self._claimant, resident=sorted(loaded_after(self._resident(), ahead))),
-            drawing=0 if choked else max(0, engine.slots + 1 - drawing),
-            telling=max(0, deliver.slots + 1 - telling),
-            expected=expected,
-        )
 
     def heartbeat_tick(self, now: datetime, *, progress_seconds: float = 0.5) -> set[str]:
         """Renew the leases when a third of them is over, or progress is to be told; return the ids that were lost."""

@@ -11,7 +11,7 @@ from statemachine import decisions
 from statemachine.errors import IllegalEvent, UnreadableHistory
 from statemachine.job import Job, Stored
 from statemachine.states import State
-from statemachine.store.affinity import LOOK_AHEAD, Due, loaded_after, prefer
+from statemachine.store.affinity import LOOK_AHEAD, Affinity, Due, loaded_after
 from statemachine.store.append import Sealed, append, prepare
 from statemachine.store.codec import replay, stored
 from statemachine.store.projections import upsert
@@ -21,7 +21,7 @@ from statemachine.store.schema import Utc, job_events, job_leases, jobs, queues
 class Claimant(msgspec.Struct, frozen=True, kw_only=True):
     """Who claims, and what it can do.
 
-    `resident` are the model variants that are loaded: for `affinity_seconds` their jobs may go first, see `affinity`.
+    `resident` are the model variants that are loaded; whether their jobs may go first is said by an `Affinity`.
     """
 
     worker_id: str
@@ -30,7 +30,6 @@ class Claimant(msgspec.Struct, frozen=True, kw_only=True):
     job_types: Sequence[str]
     lease_seconds: float
     resident: Sequence[str] = ()
-    affinity_seconds: float = 0.0
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +65,7 @@ _TELLING: Final = _in_order(_TOLD)
 _LOCK_DRAWING: Final = _DRAWING.with_for_update(skip_locked=True, of=jobs)
 _LOCK_TELLING: Final = _TELLING.with_for_update(skip_locked=True, of=jobs)
 _NEEDED_MODEL: Final = case((jobs.c.state != State.UPLOADING.value, jobs.c.model), else_=None)
-_AHEAD: Final = _in_order(_TO_DRAW, _NEEDED_MODEL, jobs.c.priority, jobs.c.due_at)
+_AHEAD: Final = _in_order(_TO_DRAW, _NEEDED_MODEL, jobs.c.priority)
 _LOCK_THESE: Final = (
     select(jobs.c.id)
     .where(_FREE, jobs.c.id.in_(bindparam("ids", expanding=True)))
@@ -88,8 +87,9 @@ def claim(
     telling: int,
     now: datetime,
     passed_over: dict[str, str],
+    affinity: Affinity | None = None,
 ) -> list[Job]:
-    """Lease due jobs to `who`, in the order: priority, round-robin over users, age; resident models before others.
+    """Lease due jobs to `who`, in the order: priority, round-robin over users, age; resident models by `affinity`.
 
     Up to `drawing` of the types that it can make; and up to `telling` of which only the callback is left: they need
     no model, so every worker may take any. Jobs in `passed_over` (id → why) are left where they are; those that
@@ -98,10 +98,10 @@ def claim(
     On PostgreSQL several claimants pass each other by SKIP LOCKED; on SQLite the transaction is immediate.
     """
     chosen: list[str] = []
-    by_affinity = who.resident and who.affinity_seconds > 0
-    if by_affinity and drawing > 0:
-        chosen += _choose(connection, who, drawing, now=now, passed_over=passed_over)
-    for statement, limit in ((_LOCK_DRAWING, 0 if by_affinity else drawing), (_LOCK_TELLING, telling)):
+    if affinity is not None and affinity.window > 0 and who.resident:
+        chosen += _choose(connection, who, affinity, drawing, now=now, passed_over=passed_over)
+        drawing = 0
+    for statement, limit in ((_LOCK_DRAWING, drawing), (_LOCK_TELLING, telling)):
         if limit > 0:
             asked = {"now": now, "types": list(who.job_types), "limit": limit, "passed_over": list(passed_over)}
             chosen += connection.scalars(statement, asked)
@@ -144,7 +144,13 @@ def claim(
 
 
 def _choose(
-    connection: Connection, who: Claimant, count: int, *, now: datetime, passed_over: Iterable[str]
+    connection: Connection,
+    who: Claimant,
+    affinity: Affinity,
+    count: int,
+    *,
+    now: datetime,
+    passed_over: Iterable[str],
 ) -> list[str]:
     """Lock the next `count` jobs by affinity. Only what is taken is locked: the others stay there for everybody."""
     chosen: list[str] = []
@@ -153,10 +159,11 @@ def _choose(
     while len(chosen) < count:
         asked = {"now": now, "types": list(who.job_types), "limit": LOOK_AHEAD, "passed_over": seen}
         due = [Due(*row) for row in connection.execute(_AHEAD, asked)]
-        wanted = prefer(due, resident, count=count - len(chosen), window=who.affinity_seconds, now=now)
+        wanted = affinity.prefer(due, resident, count=count - len(chosen))
         ids = [job.id for job in wanted]
         locked = set(connection.scalars(_LOCK_THESE, {"now": now, "ids": ids, "passed_over": seen}))
         chosen += [job_id for job_id in ids if job_id in locked]
+        affinity.took(due, [job for job in wanted if job.id in locked])
         if len(locked) == len(ids):
             break
         resident = loaded_after(resident, [job.model for job in wanted if job.id in locked])

@@ -14,6 +14,7 @@ from statemachine.events import Event
 from statemachine.job import Job, Stored
 from statemachine.store import claims
 from statemachine.store.admit import admit
+from statemachine.store.affinity import Affinity
 from statemachine.store.append import Sealed, append, prepare
 from statemachine.store.claims import Claimant, Lease
 from statemachine.store.clock import DatabaseClock
@@ -89,7 +90,15 @@ class EventStore:
             raise result
         return result
 
-    def claim(self, who: Claimant, *, drawing: int = 0, telling: int = 0, expected: bool = False) -> list[Job]:
+    def claim(
+        self,
+        who: Claimant,
+        *,
+        drawing: int = 0,
+        telling: int = 0,
+        expected: bool = False,
+        affinity: Affinity | None = None,
+    ) -> list[Job]:
         """Lease due jobs to `who`. See `claims.claim`. `expected`: something rang, so it is not asked first."""
         now = self.now()
         if now - self._passed_over_at > PASS_OVER:  # perhaps somebody has mended them
@@ -100,7 +109,13 @@ class EventStore:
                     return []
         with self.write() as connection:
             return claims.claim(
-                connection, who, drawing=drawing, telling=telling, now=now, passed_over=self.passed_over
+                connection,
+                who,
+                drawing=drawing,
+                telling=telling,
+                now=now,
+                passed_over=self.passed_over,
+                affinity=affinity,
             )
 
     def expire(self, lease: Lease, job: Job, events: list[Event]) -> Job | None:

@@ -3,8 +3,9 @@
 import random
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from sqlalchemy import Row, event, select
 from statemachine import decisions
 from statemachine.states import State
 from statemachine.store import EventStore, open_store
-from statemachine.store.affinity import LOOK_AHEAD, Due, prefer
+from statemachine.store.affinity import LOOK_AHEAD, Affinity, Due
+from statemachine.store.claims import Claimant
 from statemachine.store.schema import jobs
 from tests.fakes import FakeClock
 from tests.statemachine.builders import claimant, live_through, new_job
@@ -37,10 +39,26 @@ def timed(fresh_database: str, clock: FakeClock) -> Iterator[EventStore]:
     opened.close()
 
 
-def take(store: EventStore, *resident: str, window: float = WINDOW, count: int = 1) -> list[str]:
-    """Ids of what a claimant with these models gets."""
-    who = replace(claimant(), resident=resident, affinity_seconds=window)
-    return [job.id for job in store.claim(who, drawing=count)]
+class Worker:
+    """A claimant with a window and a memory of its own."""
+
+    def __init__(self, store: EventStore, clock: FakeClock, window: float = WINDOW) -> None:
+        self._store = store
+        self._affinity = Affinity(window, clock.monotonic)
+
+    def take(self, *resident: str, count: int = 1) -> list[str]:
+        """Ids of what it gets with these models loaded."""
+        who = claimant_of(resident)
+        return [job.id for job in self._store.claim(who, drawing=count, affinity=self._affinity)]
+
+
+def claimant_of(resident: Iterable[str], name: str = "w1") -> Claimant:
+    return replace(claimant(name), resident=list(resident))
+
+
+@pytest.fixture
+def worker(timed: EventStore, clock: FakeClock) -> Worker:
+    return Worker(timed, clock)
 
 
 def admit(store: EventStore, *models: str, **changes: Any) -> list[str]:
@@ -58,25 +76,41 @@ def waiting(store: EventStore) -> list[Row[Any]]:
     return sorted(due, key=lambda row: (-row.priority, row.turn, row.queued_at))
 
 
-def by_the_rule(order: list[Row[Any]], resident: set[str], now: datetime) -> str:
-    """The rule, word by word: the first resident job, if nobody that it passes over has been due for too long."""
-    head = order[0]
-    same = [row for row in order if row.priority == head.priority]
-    for place, row in enumerate(same):
-        if row.model in resident:
-            patient = all((now - passed.due_at).total_seconds() < WINDOW for passed in same[:place])
-            return str(row.id if patient else head.id)
-    return str(head.id)
+class Diary:
+    """The rule, word by word, for one worker who writes down everything that it does."""
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[str, str, datetime]] = []  # who was passed over, by which model's job, when
+
+    def next(self, order: list[Row[Any]], resident: set[str], now: datetime) -> Row[Any]:
+        """The first resident job, if none that it passes over has been passed over for too long; else the head.
+
+        Who was away meanwhile begins anew.
+        """
+        there = {row.id for row in order}
+        self._entries = [entry for entry in self._entries if entry[0] in there]
+        head = order[0]
+        same = [row for row in order if row.priority == head.priority]
+        found = next((row for row in same if row.model in resident), head)
+        before = same[: same.index(found)]
+        for row, (passed, model, at) in product(before, self._entries):
+            if passed == row.id and model in resident and (now - at).total_seconds() >= WINDOW:
+                return head
+        self._entries += [(row.id, str(found.model), now) for row in before]
+        return found
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_order_is_that_of_the_rule(timed: EventStore, clock: FakeClock, seed: int) -> None:
-    """Jobs of three models, several users and priorities come, are taken, and come back; every claim is compared."""
+    """Jobs of three models, several users and priorities come, are taken by two workers, one or more at a time, and
+    come back; every claim is compared.
+    """
     dice = random.Random(seed)
-    preferred = 0
+    workers = [(Worker(timed, clock), Diary()) for _ in range(2)]
+    preferred = held_back = 0
     for _ in range(60):
-        clock.advance(dice.choice([0.001, 0.5, 2.0, 5.0, WINDOW / 2]))
-        for _ in range(dice.randrange(4)):
+        clock.advance(dice.choice([0.5, 2.0, 5.0, WINDOW / 2]))
+        for _ in range(dice.randrange(5)):
             clock.advance(0.001)
             admit(
                 timed,
@@ -84,17 +118,24 @@ def test_the_order_is_that_of_the_rule(timed: EventStore, clock: FakeClock, seed
                 user_id=dice.choice("abc"),
                 priority=dice.choice([0, 0, 0, 1]),
             )
-        for _ in range(dice.choice([1, 2, 2])):
-            order = waiting(timed)
-            if not order:
-                break
-            resident = set(dice.sample([SDXL, WAN, OTHER], dice.randrange(3)))
-            expected = by_the_rule(order, resident, clock.now()) if resident else order[0].id
-            preferred += expected != order[0].id
-            assert take(timed, *resident) == [expected]
-            if dice.random() < 0.3:
-                _comes_back(timed, expected, dice)
-    assert preferred > 3, "affinity had nothing to do here: the seed proves nothing"
+        for worker, diary in dice.sample(workers, 2):
+            order, expected = waiting(timed), list[str]()
+            loaded = resident = set(dice.sample([SDXL, WAN, OTHER], dice.choice([0, 1, 1, 1, 2])))
+            count = dice.choice([1, 1, 2, 3])
+            while order and len(expected) < count:
+                job = diary.next(order, resident, clock.now()) if loaded else order[0]
+                first = next((row for row in order if row.model in resident and row.priority == job.priority), job)
+                preferred += job is not order[0]
+                held_back += job is order[0] and first is not job and job.priority == order[0].priority
+                order.remove(job)
+                expected.append(job.id)
+                resident = resident if job.model in resident else {job.model}
+            assert worker.take(*loaded, count=count) == expected
+            for job_id in expected:
+                if dice.random() < 0.3:
+                    _comes_back(timed, job_id, dice)
+    assert preferred > 10, "affinity had nothing to do here: the seed proves nothing"
+    assert held_back > 1, "the window was never over: the seed proves nothing"
 
 
 def _comes_back(store: EventStore, job_id: str, dice: random.Random) -> None:
@@ -109,60 +150,112 @@ def _comes_back(store: EventStore, job_id: str, dice: random.Random) -> None:
     store.append(job, events)
 
 
-def test_a_resident_models_job_passes_over_others_until_the_window_is_over(timed: EventStore, clock: FakeClock) -> None:
+def test_a_resident_models_jobs_pass_over_others_until_the_window_is_over(
+    timed: EventStore, clock: FakeClock, worker: Worker
+) -> None:
+    """However long all of them have waited: what counts is since when somebody is passed over."""
     (wan,) = admit(timed, WAN)
     first, second, third = admit(timed, SDXL, SDXL, SDXL)
-    assert take(timed, SDXL) == [first]
-    clock.advance(WINDOW - 0.001)
-    assert take(timed, SDXL) == [second]
-    clock.advance(0.001)
-    assert take(timed, SDXL) == [wan]
-    assert take(timed, SDXL) == [third]
+    clock.advance(3600.0)
+    assert worker.take(SDXL) == [first]
+    clock.advance(WINDOW / 2)
+    assert worker.take(SDXL) == [second]
+    clock.advance(WINDOW / 2)
+    assert worker.take(SDXL) == [wan]
+    assert worker.take(WAN) == [third]
 
 
-def test_whoever_has_waited_for_the_window_is_passed_over_by_nobody_though_others_are_before_him(
-    timed: EventStore, clock: FakeClock
+def test_every_other_model_has_a_window_of_its_own(timed: EventStore, clock: FakeClock, worker: Worker) -> None:
+    """With three models, whoever was passed over by the first may be by the second, too: each swap is to be worth it.
+    By the same one he is not passed over again.
+    """
+    wan, other, wans, others = admit(timed, WAN, OTHER, WAN, OTHER)
+    sdxl = admit(timed, SDXL, SDXL, SDXL)
+    assert worker.take(SDXL) == [sdxl[0]]
+    clock.advance(WINDOW)
+    assert worker.take(SDXL) == [wan]
+    assert worker.take(WAN) == [wans]
+    assert worker.take(SDXL) == [other]
+    assert worker.take(OTHER) == [others]
+
+
+def test_whoever_was_passed_over_for_the_window_is_so_no_more_though_others_came_in_before_him(
+    timed: EventStore, clock: FakeClock, worker: Worker
 ) -> None:
     """A newer job may have the earlier turn: it does not hide the older one behind it."""
-    busy = admit(timed, WAN, WAN, user_id="busy")
+    first, second, late = admit(timed, WAN, WAN, SDXL, user_id="busy")
+    assert worker.take(SDXL) == [late]
     clock.advance(WINDOW)
     (fresh,) = admit(timed, WAN, user_id="new")
     (sdxl,) = admit(timed, SDXL, user_id="busy")
-    assert [row.id for row in waiting(timed)] == [busy[0], fresh, busy[1], sdxl]
-    assert [take(timed, SDXL) for _ in range(4)] == [[busy[0]], [fresh], [busy[1]], [sdxl]]
+    assert [row.id for row in waiting(timed)] == [first, fresh, second, sdxl]
+    assert [worker.take(SDXL) for _ in range(4)] == [[first], [fresh], [second], [sdxl]]
 
 
-def test_a_higher_priority_goes_first_whatever_is_loaded(timed: EventStore) -> None:
+def test_urgent_jobs_that_come_between_begin_no_new_window(timed: EventStore, clock: FakeClock, worker: Worker) -> None:
+    """They are the head themselves and are taken; who stood behind them has been passed over all the same."""
+    (wan,) = admit(timed, WAN)
+    sdxl = admit(timed, SDXL, SDXL, SDXL)
+    for job_id in sdxl[:2]:
+        assert worker.take(SDXL) == [job_id]
+        clock.advance(WINDOW / 2)
+        urgent = admit(timed, SDXL, priority=1)
+        assert worker.take(SDXL) == urgent
+    assert worker.take(SDXL) == [wan]
+
+
+def test_each_worker_counts_for_itself(timed: EventStore, clock: FakeClock, worker: Worker) -> None:
+    admit(timed, WAN)
+    first, second = admit(timed, SDXL, SDXL)
+    assert worker.take(SDXL) == [first]
+    clock.advance(WINDOW)
+    assert Worker(timed, clock).take(SDXL) == [second]
+
+
+def test_a_higher_priority_goes_first_whatever_is_loaded(timed: EventStore, worker: Worker) -> None:
     admit(timed, SDXL)
     (urgent,) = admit(timed, WAN, priority=1)
-    assert take(timed, SDXL) == [urgent]
+    assert worker.take(SDXL) == [urgent]
 
 
 @pytest.mark.parametrize(("resident", "window"), [([], WINDOW), ([SDXL], 0.0)])
-def test_nothing_loaded_or_no_window_keeps_the_order(timed: EventStore, resident: list[str], window: float) -> None:
+def test_nothing_loaded_or_no_window_keeps_the_order(
+    timed: EventStore, clock: FakeClock, resident: list[str], window: float
+) -> None:
     expected = admit(timed, WAN, SDXL, WAN, SDXL)
-    assert take(timed, *resident, window=window, count=9) == expected
+    assert Worker(timed, clock, window).take(*resident, count=9) == expected
 
 
-def test_several_claimed_at_once_reckon_with_the_swap_between_them(timed: EventStore, clock: FakeClock) -> None:
+def test_several_claimed_at_once_reckon_with_the_swap_between_them(
+    timed: EventStore, clock: FakeClock, worker: Worker
+) -> None:
     """With the first WAN job the device is WAN's: the next ones are to be, too."""
-    late = admit(timed, WAN)
+    late, sdxl = admit(timed, WAN, SDXL)
+    assert worker.take(SDXL) == [sdxl]
     clock.advance(WINDOW)
     first, wan, second = admit(timed, SDXL, WAN, SDXL)
-    assert take(timed, SDXL, count=4) == [*late, wan, first, second]
+    assert worker.take(SDXL, count=4) == [late, wan, first, second]
 
 
-def test_what_needs_no_model_any_more_waits_for_none(timed: EventStore) -> None:
+def test_what_is_claimed_at_once_counts_from_then(timed: EventStore, clock: FakeClock, worker: Worker) -> None:
+    (wan,) = admit(timed, WAN)
+    *both, third = admit(timed, SDXL, SDXL, SDXL)
+    assert worker.take(SDXL, count=2) == both
+    clock.advance(WINDOW)
+    assert worker.take(SDXL, count=2) == [wan, third]
+
+
+def test_what_needs_no_model_any_more_waits_for_none(timed: EventStore, worker: Worker) -> None:
     """A job of which only the upload is left is taken in its turn."""
     job = timed.load(live_through(timed))
     timed.append(job, decisions.requeue(job, by="me", reason="mended", stage=State.UPLOADING))
     admit(timed, SDXL)
-    assert take(timed, SDXL) == [job.id]
+    assert worker.take(SDXL) == [job.id]
 
 
-def test_only_so_many_are_looked_at(timed: EventStore) -> None:
+def test_only_so_many_are_looked_at(timed: EventStore, worker: Worker) -> None:
     first, *_ = admit(timed, *[WAN] * LOOK_AHEAD, SDXL)
-    assert take(timed, SDXL) == [first]
+    assert worker.take(SDXL) == [first]
 
 
 def test_claimants_with_models_never_get_the_same_job_and_leave_none(store: EventStore) -> None:
@@ -172,8 +265,8 @@ def test_claimants_with_models_never_get_the_same_job_and_leave_none(store: Even
     lock = threading.Lock()
 
     def work(name: str, model: str) -> None:
-        who = replace(claimant(name), resident=[model], affinity_seconds=WINDOW)
-        while claimed := store.claim(who, drawing=3):
+        who, affinity = claimant_of([model], name), Affinity(WINDOW, FakeClock().monotonic)
+        while claimed := store.claim(who, drawing=3, affinity=affinity):
             with lock:
                 got.extend(job.id for job in claimed)
 
@@ -197,13 +290,13 @@ def test_the_next_jobs_are_read_off_an_index(tmp_path: Path, empty_sqlite: Path)
             asked.append((statement, parameters))
 
     admit(store, WAN, SDXL)
-    assert len(take(store, SDXL)) == 1
+    assert len(Worker(store, FakeClock()).take(SDXL)) == 1
     with store.read() as connection:
         for statement, parameters in asked[:]:
             plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
             assert any("USING INDEX ix_jobs_waiting" in line for line in plan), plan
             assert not any("TEMP B-TREE FOR ORDER BY" in line for line in plan), plan
-    assert any("due_at" in statement for statement, _ in asked)
+    assert any("jobs.model" in statement for statement, _ in asked)
     store.close()
 
 
@@ -211,12 +304,16 @@ ALTERNATING = [SDXL, WAN] * 20
 DRAW, SWAP = 2.0, 15.0
 
 
-def simulate(store: EventStore, clock: FakeClock, window: float) -> tuple[int, list[float]]:
-    """Draw all, one at a time, one model at a time; return the swaps and each job's wait in the order of arrival."""
-    begun, ids = clock.now(), admit(store, *ALTERNATING)
+def simulate(store: EventStore, clock: FakeClock, window: float, *, since: float) -> tuple[int, list[float]]:
+    """Draw all, one at a time, one model at a time, when they have waited `since` seconds; return the swaps and how
+    long each one waited then, in the order of arrival.
+    """
+    worker, ids = Worker(store, clock, window), admit(store, *ALTERNATING)
+    clock.advance(since)
+    begun = clock.now()
     loaded, swaps, waits = "", 0, dict[str, float]()
     while len(waits) < len(ids):
-        (job_id,) = take(store, *filter(None, [loaded]), window=window)
+        (job_id,) = worker.take(*filter(None, [loaded]))
         model = store.load(job_id).model or ""
         if model != loaded:
             loaded, swaps = model, swaps + 1
@@ -226,30 +323,33 @@ def simulate(store: EventStore, clock: FakeClock, window: float) -> tuple[int, l
     return swaps, [waits[job_id] for job_id in ids]
 
 
-def test_forty_alternating_jobs_swap_less_and_none_waits_beyond_the_window_for_it(
-    timed: EventStore, clock: FakeClock
+@pytest.mark.parametrize("since", [0.0, 3600.0])
+def test_forty_alternating_jobs_swap_thrice_and_none_waits_beyond_the_window_for_it(
+    timed: EventStore, clock: FakeClock, since: float
 ) -> None:
-    plain_swaps, plain = simulate(timed, clock, 0.0)
-    swaps, waits = simulate(timed, clock, WINDOW)
-    assert plain_swaps == len(ALTERNATING)
-    assert swaps < plain_swaps
+    """In a backlog that is older than the window, too."""
+    plain_swaps, plain = simulate(timed, clock, 0.0, since=since)
+    swaps, waits = simulate(timed, clock, WINDOW, since=since)
+    assert (plain_swaps, swaps) == (len(ALTERNATING), 3)
     assert max(late - early for late, early in zip(waits, plain, strict=True)) <= WINDOW
-    assert max(waits) <= max(plain)
-    wide_swaps, _ = simulate(timed, clock, 3600.0)
+    assert max(waits) < max(plain) / 4
+    wide_swaps, _ = simulate(timed, clock, 3600.0, since=since)
     assert wide_swaps == 2
 
 
-def test_a_stream_of_resident_jobs_holds_nobody_up_beyond_the_window(timed: EventStore, clock: FakeClock) -> None:
+def test_a_stream_of_resident_jobs_holds_nobody_up_beyond_the_window(
+    timed: EventStore, clock: FakeClock, worker: Worker
+) -> None:
     """New jobs of the loaded model come faster than they are drawn."""
     (wan,) = admit(timed, WAN, user_id="patient")
     begun = clock.now()
     while True:
         admit(timed, SDXL, SDXL, user_id="busy")
-        if take(timed, SDXL) == [wan]:
+        if worker.take(SDXL) == [wan]:
             break
         clock.advance(DRAW)
     assert WINDOW <= (clock.now() - begun).total_seconds() < WINDOW + DRAW
 
 
 def test_nothing_is_preferred_among_none() -> None:
-    assert prefer(list[Due](), {SDXL}, count=3, window=WINDOW, now=FakeClock().now()) == []
+    assert Affinity(WINDOW, FakeClock().monotonic).prefer(list[Due](), {SDXL}, count=3) == []
