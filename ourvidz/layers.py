@@ -52,6 +52,7 @@ NAMES: Final = (
     "engine",
     "null_step_seconds",
     "lease_seconds",
+    "checkpoint_seconds",
     "allowed_reference_hosts",
     "on_missing_reference",
     "reference_fit",

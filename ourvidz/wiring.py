@@ -217,6 +217,7 @@ def worker(
         enhance_tokens=settings.enhance_tokens,
         worker_version=__version__,
         embed_prompt=settings.embed_prompt,
+        checkpoint_seconds=settings.checkpoint_seconds,
     )
     return Worker(
         identity,

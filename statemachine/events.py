@@ -116,6 +116,14 @@ class Checkpointed(Event, frozen=True):
     device_seconds: float = 0.0
 
 
+class CheckpointDiscarded(Event, frozen=True):
+    """A stored checkpoint is of no use to this attempt, and why: denoising begins anew."""
+
+    kind: ClassVar[str] = "checkpoint_discarded"
+    name: str
+    reason: str
+
+
 class AssetGenerated(Event, frozen=True):
     """One picture or video is in the spool, whole, under `name`."""
 

@@ -117,6 +117,8 @@ def _apply(job: Job, stored: Stored) -> Job:
                     device_seconds=event.device_seconds,
                 ),
             )
+        case e.CheckpointDiscarded():
+            return replace(job, checkpoint=None)
         case e.AssetGenerated() as event:
             asset = Asset(
                 run=job.run,

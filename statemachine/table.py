@@ -22,6 +22,7 @@ TABLE: Final[list[Row]] = [
     (e.ModelMoved, State.ENHANCING, State.ENHANCING),
     (e.ModelMoved, State.GENERATING, State.GENERATING),
     (e.Checkpointed, State.GENERATING, State.GENERATING),
+    (e.CheckpointDiscarded, State.GENERATING, State.GENERATING),
     (e.AssetGenerated, State.GENERATING, State.GENERATING),
     (e.MediaGenerated, State.GENERATING, State.UPLOADING),
     (e.AssetUploaded, State.UPLOADING, State.UPLOADING),

@@ -19,6 +19,7 @@ from PIL import Image
 
 from workers.engines.messages import (
     AssetWritten,
+    CheckpointDiscarded,
     CheckpointWritten,
     Enhance,
     Enhanced,
@@ -91,6 +92,10 @@ class MemorySpool:
         if data is None or sha256(data) != digest:
             raise FileNotFoundError(f"{job_id}/{name}")
         return data
+
+    def discard(self, job_id: str, name: str) -> None:
+        with around(self._effect, "spool.discard"):
+            self.files.pop((job_id, name), None)
 
     def remove(self, job_id: str) -> None:
         with around(self._effect, "spool.remove"):
@@ -246,6 +251,7 @@ class FakeEngine:
         self.steps = 0
         self.drawn: list[int] = []
         self.heeds_references = True
+        self.discards = False
         self._spool = spool
         self._effect = effect
         self._can_enhance = can_enhance
@@ -321,7 +327,9 @@ class FakeEngine:
         state, first = repr(asked).encode(), 1
         for reference in request.references:
             self._spool.read(request.job_id, reference.name, reference.digest)
-        if request.resume_from is not None:
+        if request.resume_from is not None and self.discards:
+            yield CheckpointDiscarded(request_id=request.request_id, name=request.resume_from, why="another model")
+        elif request.resume_from is not None:
             kept, _, state = self._spool.files[request.job_id, request.resume_from].partition(b" ")
             first = int(kept) + 1
         for step in range(first, request.steps + 1):

@@ -27,6 +27,9 @@ class Spool(Protocol):
     def read(self, job_id: str, name: str, digest: str) -> bytes:
         """Return the file. Raises FileNotFoundError when it is missing or its digest is another."""
 
+    def discard(self, job_id: str, name: str) -> None:
+        """Remove one file. Safe to run twice."""
+
     def remove(self, job_id: str) -> None:
         """Remove the job's folder and all in it. Safe to run twice."""
 
@@ -77,6 +80,10 @@ class DiskSpool:
         if sha256(data) != digest:
             raise FileNotFoundError(f"{job_id}/{name}: expected digest {digest[:12]}…, found {sha256(data)[:12]}…")
         return data
+
+    def discard(self, job_id: str, name: str) -> None:
+        """See `Spool.discard`."""
+        (self.root / job_id / name).unlink(missing_ok=True)
 
     def remove(self, job_id: str) -> None:
         """See `Spool.remove`."""

@@ -53,6 +53,7 @@ class StageSettings:
     enhance_tokens: int = 200
     worker_version: str = "0"
     embed_prompt: bool = True
+    checkpoint_seconds: float | None = 15.0
 
 
 @dataclass

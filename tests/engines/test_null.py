@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.engines.asking import Answer, request
 from workers.engines.messages import (
+    CheckpointDiscarded,
     CheckpointWritten,
     Enhance,
     Enhanced,
@@ -97,6 +98,23 @@ def test_checkpoints_come_only_when_asked_for(tmp_path: Path) -> None:
 
     assert steps() == []
     assert steps(checkpoint_seconds=15.0) == [4, 8]
+
+
+def test_it_goes_on_from_a_checkpoint_of_the_same_work_only(tmp_path: Path) -> None:
+    engine, spool = NullEngine(checkpoint_every=4), DiskSpool(tmp_path / "spool")
+    asked = {"steps": 12, "checkpoint_seconds": 0.0, "job_id": "j"}
+
+    def steps(**changes: Any) -> list[int]:
+        messages = list(engine.run(request(tmp_path, **{**asked, **changes}), spool))
+        other = "seed" in changes
+        assert any(isinstance(m, CheckpointDiscarded) for m in messages) == other
+        return [m.step for m in messages if isinstance(m, Progress)]
+
+    assert steps() == list(range(1, 13))
+    picture = (tmp_path / "spool" / "j" / "asset_0.png").read_bytes()
+    assert steps(resume_from="checkpoint_8.null") == [9, 10, 11, 12]
+    assert (tmp_path / "spool" / "j" / "asset_0.png").read_bytes() == picture
+    assert steps(resume_from="checkpoint_8.null", seed=8) == list(range(1, 13))
 
 
 def test_it_can_be_crashed_at_every_word_and_every_write(tmp_path: Path) -> None:

@@ -109,6 +109,40 @@ class TestResuming:
         assert house.job.media.device_seconds == 4 + 3
         assert house.recorder.kinds(JOB).count("interrupted") == 1
 
+    def test_a_checkpoint_that_the_engine_discards_counts_for_nothing(self) -> None:
+        house = House()
+        house.admit(request(steps=7))
+
+        def die(name: str) -> None:
+            if house.engine.steps == 5 and name == "engine.step:after":
+                house.effect = lambda _: None
+                house.engine.discards = True
+                raise EngineDied("engine crashed", "SIGSEGV", started=True)
+
+        house.effect = die
+        house.until_done()
+        assert order(house).resume_from == "checkpoint_4"
+        assert "checkpoint_discarded" in house.recorder.kinds(JOB)
+        assert house.engine.steps == 5 + 7
+        assert house.job.media is not None
+        assert house.job.media.device_seconds == 7
+
+    def test_the_last_two_checkpoints_are_kept(self) -> None:
+        """An older one goes only after the newer one's event was committed: until then the job would need it."""
+        house = House()
+        house.admit(request(steps=9))
+        seen = []
+
+        def look(name: str) -> None:
+            if name == "spool.discard:before":
+                seen.append(house.recorder.kinds(JOB)[-1])
+                there = sorted(name for _, name in house.spool.files if name.startswith("checkpoint"))
+                assert len(there) == 3
+
+        house.effect = look
+        house.until_done()
+        assert seen == ["checkpointed", "checkpointed"]
+
     def test_two_deaths_are_summed_and_told_as_one_generation(self) -> None:
         house = House()
         house.admit(request(steps=7))

@@ -2,16 +2,26 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from workers.engines import device
+from workers.engines.checkpoints import Saved, put_back, skipping, taken
 from workers.engines.faults import Cancelled, InvalidParameters
+from workers.engines.keeping import Keeper
 from workers.engines.messages import Alive, Generate, Generated, Message, Progress
 from workers.models import ModelSpec
+from workers.spool import sha256
 
 Say = Callable[[Message], None]
+
+_DECIDING: Final = (
+    "job_type", "model", "width", "height", "steps", "guidance_scale", "seed", "num_images", "frames", "solver",
+    "shift", "reference_strength", "reference_type", "reference_fit",
+)  # fmt: skip
+"""Fields of a request that decide about its bytes as they stand."""
 
 SEEDS: Final = 2**63
 """Image i of a batch is drawn with (seed + i) modulo this."""
@@ -81,10 +91,12 @@ class Drawing(Protocol):
 class Run:
     """A run of a pipeline: tells each step, stops between two of them, and measures. Of no run all is zero.
 
-    `adapters` are the digests of what drew beside the model, by name; they are told among the versions.
+    `adapters` are the digests of what drew beside the model, by name; they are told among the versions. `keeper`
+    keeps the run's checkpoints, and knows the one to go on from.
     """
 
     host: Host
+    resident: Resident
     request: Generate
     say: Say
     seconds: float = 0.0
@@ -93,6 +105,10 @@ class Run:
     reference_way: str | None = None
     adapters: dict[str, str] = field(default_factory=dict)
     _measuring: bool = False
+    keeper: Keeper = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keeper = Keeper(self.request, self.say)
 
     def of(
         self,
@@ -100,10 +116,14 @@ class Run:
         arguments: Mapping[str, Any],
         cancelled: Callable[[], bool],
         adjust: Callable[[Any, int, Any], Any] | None = None,
+        *,
+        part: str = "all",
+        more: Mapping[str, Any] | None = None,
     ) -> Any:
         """Call the pipeline and return its output. Raises Cancelled after the step during which that was asked.
 
         `adjust` makes of the pipeline, a step's index and the latents after it those with which the next one begins.
+        Where there is a checkpoint of this `part`, the steps before it are skipped. `more` is kept with checkpoints.
         Several runs of one request (a batch in parts) add up; memory is the most that any of them took, also one that
         found too little.
         """
@@ -111,9 +131,22 @@ class Run:
             device.start_measuring(self.host.device)
             self._measuring = True
         started = last = time.monotonic()
+        generators = arguments["generator"] if isinstance(arguments["generator"], list) else [arguments["generator"]]
+        saved = self.saved(part)
+        skipped = ExitStack()
+        if saved is not None:
+            skipped.enter_context(skipping(_denoiser(pipeline)))
 
         def after_step(_: Any, index: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             nonlocal last
+            if saved is not None and index + 1 <= saved.step:
+                if cancelled():
+                    raise Cancelled
+                if index + 1 == saved.step:
+                    skipped.close()
+                    tensors["latents"] = put_back(saved, pipeline, generators, tensors["latents"])
+                    last = time.monotonic()
+                return tensors
             if adjust is not None:
                 tensors["latents"] = adjust(pipeline, index, tensors["latents"])
             device.wait_for(self.host.device)
@@ -123,34 +156,75 @@ class Run:
             last = now
             if cancelled():
                 raise Cancelled
+            if self.keeper.due():
+                self.keeper.keep(
+                    taken(
+                        pipeline,
+                        tensors["latents"],
+                        generators,
+                        identity=self.identity,
+                        part=part,
+                        step=index + 1,
+                        seconds=self.seconds + now - started,
+                        more=more or {},
+                    )
+                )
             if index + 1 == of:
                 self.say(Alive(request_id=self.request.request_id, doing="decoding"))
             return tensors
 
-        output = pipeline(
-            **arguments,
-            output_type="np",
-            callback_on_step_end=after_step,
-            callback_on_step_end_tensor_inputs=["latents"],
-        )
+        try:
+            with skipped:
+                output = pipeline(
+                    **arguments,
+                    output_type="np",
+                    callback_on_step_end=after_step,
+                    callback_on_step_end_tensor_inputs=["latents"],
+                )
+        finally:
+            self.keeper.wait()
         self.seconds += time.monotonic() - started
         self.memory = device.memory(self.host.device)
         return output
 
-    def generated(self, resident: Resident) -> Generated:
+    def saved(self, part: str = "all") -> Saved | None:
+        """The checkpoint from which that part of the batch goes on; its tensors are in host memory."""
+        return self.keeper.find(self.identity, part)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides about the bytes, each by its name. Words by their digest: a checkpoint needs no prompt."""
+        request = self.request
+        return {
+            **{name: getattr(request, name) for name in _DECIDING},
+            "prompt": sha256(request.prompt.encode()),
+            "negative prompt": sha256(request.negative_prompt.encode()),
+            "references": [[reference.role, reference.digest] for reference in request.references],
+            "model digest": self.resident.digest,
+            "render scale": str(self.resident.spec.render_scale),
+            "versions": {**self.host.versions, **self.adapters},
+            "device": [self.host.device_name, self.host.threads],
+        }
+
+    def generated(self) -> Generated:
         """The last word of the request."""
         return Generated(
             request_id=self.request.request_id,
             device_seconds=self.seconds,
             engine=self.host.engine,
-            model_digest=resident.digest,
+            model_digest=self.resident.digest,
             memory=self.memory or device.memory(self.host.device),
             versions={**self.host.versions, **self.adapters},
             threads=self.host.threads,
             batches=self.batches or [self.request.num_images],
-            render_scale=str(resident.spec.render_scale),
+            render_scale=str(self.resident.spec.render_scale),
             reference_way=self.reference_way,
         )
+
+
+def _denoiser(pipeline: Any) -> Any:
+    """The network that is run in each step."""
+    return pipeline.unet if "unet" in pipeline.components else pipeline.transformer
 
 
 def described(host: Host, resident: Resident, words: Mapping[str, str], how: Mapping[str, str]) -> dict[str, str]:

@@ -161,6 +161,14 @@ class CheckpointWritten(Message, frozen=True):
     device_seconds: float
 
 
+class CheckpointDiscarded(Message, frozen=True):
+    """The checkpoint that was to be gone on from is of no use, and why: denoising begins anew."""
+
+    request_id: str
+    name: str
+    why: str
+
+
 class AssetWritten(Message, frozen=True):
     """One asset is in the spool: written under a temporary name, fsynced, renamed."""
 
@@ -232,6 +240,7 @@ FromEngine = (
     | Progress
     | Alive
     | CheckpointWritten
+    | CheckpointDiscarded
     | AssetWritten
     | Generated
     | Enhanced

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from workers.engines.faults import InvalidParameters, failed
 from workers.engines.messages import (
     AssetWritten,
+    CheckpointDiscarded,
     CheckpointWritten,
     Enhance,
     Enhanced,
@@ -28,7 +29,7 @@ from workers.engines.messages import (
 )
 from workers.engines.png import encode_png
 from workers.models import render_size
-from workers.spool import Spool
+from workers.spool import Spool, sha256
 
 IMAGE_TYPES: Final = frozenset(
     {"sdxl_image_fast", "sdxl_image_high", "image_fast", "image_high"}
@@ -40,6 +41,8 @@ SCALE: Final = Fraction(1, 8)
 """Its pictures are an eighth of what was asked, as those of the tiny models."""
 
 VIDEO_HEAD: Final = b"made by the null engine: this is no video\n"
+
+CHECKPOINT: Final = "checkpoint_{}.null"
 
 _SEEDS: Final = 2**63
 
@@ -85,13 +88,19 @@ class NullEngine:
             self._loaded.add(request.model)
             yield Loaded(request_id=request.request_id, model=request.model, seconds=0.0, bytes=0, digest=digest)
         due = sorted(set(range(request.num_images)) - set(request.done))
+        kept = _kept(request, spool)
+        if request.resume_from is not None and kept is None:
+            yield CheckpointDiscarded(
+                request_id=request.request_id, name=request.resume_from, why="it is not of this very work"
+            )
+        steps = range((kept or 0) + 1, request.steps + 1)
         if due:
-            yield from self._denoise(request, spool)
+            yield from self._denoise(request, spool, steps)
         for index in due:
             yield _write_asset(request, index, spool, embed_prompt=self._embed_prompt and request.embed_prompt)
         yield Generated(
             request_id=request.request_id,
-            device_seconds=request.steps * self._step_seconds if due else 0.0,
+            device_seconds=len(steps) * self._step_seconds if due else 0.0,
             engine=self.name,
             model_digest=digest,
             memory={"peak_rss_gb": 0.0},
@@ -102,22 +111,34 @@ class NullEngine:
             reference_way=self.name if request.references else None,
         )
 
-    def _denoise(self, request: Generate, spool: Spool) -> Iterator[FromEngine]:
-        for step in range(1, request.steps + 1):
+    def _denoise(self, request: Generate, spool: Spool, steps: range) -> Iterator[FromEngine]:
+        for step in steps:
             if self._step_seconds:
                 self._sleep(self._step_seconds)
             yield Progress(request_id=request.request_id, step=step, of=request.steps, seconds=self._step_seconds)
             if request.checkpoint_seconds is None or step % self._checkpoint_every or step == request.steps:
                 continue
-            name = f"checkpoint_{step}.null"
+            name = CHECKPOINT.format(step)
             yield CheckpointWritten(
                 request_id=request.request_id,
                 step=step,
                 of=request.steps,
                 name=name,
                 digest=spool.write(request.job_id, name, _identity(request, step)),
-                device_seconds=step * self._step_seconds,
+                device_seconds=(step - steps.start + 1) * self._step_seconds,
             )
+
+
+def _kept(request: Generate, spool: Spool) -> int | None:
+    """The step from which the checkpoint goes on; None without one, and for one of other work."""
+    for step in range(1, request.steps):
+        if request.resume_from == CHECKPOINT.format(step):
+            try:
+                spool.read(request.job_id, request.resume_from, sha256(_identity(request, step)))
+            except FileNotFoundError:
+                return None
+            return step
+    return None
 
 
 def _judge(request: Generate, spool: Spool) -> None:

@@ -35,7 +35,7 @@ class SdxlDrawing:
         self._resident = resident
         self._request = request
         self._say = say
-        self._run = Run(host, request, say)
+        self._run = Run(host, resident, request, say)
         self._size = render_size(request.width, request.height, resident.spec.render_scale)
         self._batch = request.num_images
         self._pixels: dict[int, Any] = {}  # image → (height, width, 3) of 0..1
@@ -69,7 +69,7 @@ class SdxlDrawing:
                     "num_images_per_prompt": len(indexes),
                     "generator": [torch.Generator("cpu").manual_seed(self._seed(index)) for index in indexes],
                 }
-                images = self._run.of(pipeline, arguments, cancelled).images
+                images = self._run.of(pipeline, arguments, cancelled, part=f"{indexes[0]}-{indexes[-1]}").images
                 self._pixels.update(zip(indexes, images, strict=True))
                 self._run.batches.append(len(indexes))
 
@@ -138,7 +138,7 @@ class SdxlDrawing:
                     content_type="image/png",
                 )
             )
-        self._say(self._run.generated(self._resident))
+        self._say(self._run.generated())
 
     def _seed(self, index: int) -> int:
         return (self._request.seed + index) % SEEDS

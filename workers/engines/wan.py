@@ -52,7 +52,7 @@ class WanDrawing:
         self._say = say
         self._mode = mode_of([reference.role for reference in request.references])
         self._way: Way = "vace" if resident.spec.family == WAN_VACE else "latent_clamp"
-        self._run = Run(host, request, say, reference_way=self._way if request.references else None)
+        self._run = Run(host, resident, request, say, reference_way=self._way if request.references else None)
         self._size = render_size(request.width, request.height, resident.spec.render_scale, multiple=_MULTIPLE)
         self._frames = 4 * ((request.frames - 1) // 4) + 1  # what the VAE makes; diffusers would make 85 of 84
         self._shift = WAN_SHIFT if request.shift is None else request.shift
@@ -70,7 +70,9 @@ class WanDrawing:
         if self._prompt is None:
             if less is not None:
                 self._say(Reduced(request_id=request.request_id, what="references", why=less))
-            self._prompt = self._encoded()
+            saved = self._run.saved()  # with it the text encoder, larger than all the rest, need not be brought
+            known = {} if saved is None else saved.more
+            self._prompt = {name: part.to(self._host.device) for name, part in known.items()} or self._encoded()
         if cancelled():
             raise Cancelled
         pipeline = self._denoiser()
@@ -90,7 +92,7 @@ class WanDrawing:
             arguments |= conditioned(given, self._size, frames=self._frames, strength=request.reference_strength)
         elif request.references:
             clamp = self._clamp(given, pipeline, arguments)
-        self._pixels = _rounded(self._run.of(pipeline, arguments, cancelled, clamp).frames[0])
+        self._pixels = _rounded(self._run.of(pipeline, arguments, cancelled, clamp, more=self._prompt).frames[0])
 
     def _encoded(self) -> dict[str, Any]:
         """The prompt for the transformer, and the empty one beside it as the pipelines have it; never a negative."""
@@ -146,7 +148,7 @@ class WanDrawing:
         """See `Drawing`."""
         if not self._request.done:
             self._write()
-        self._say(self._run.generated(self._resident))
+        self._say(self._run.generated())
 
     def _write(self) -> None:
         started = time.monotonic()

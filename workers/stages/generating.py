@@ -3,10 +3,18 @@
 from typing import Final
 
 from statemachine import decisions
-from statemachine.events import AssetGenerated, Checkpointed, Event, MediaGenerated, ReferencesLost
+from statemachine.events import (
+    AssetGenerated,
+    CheckpointDiscarded,
+    Checkpointed,
+    Event,
+    MediaGenerated,
+    ReferencesLost,
+)
 from statemachine.job import Checkpoint, Job
 from statemachine.states import State
 from workers.callback import callback_id
+from workers.engines import messages
 from workers.engines.messages import (
     AssetWritten,
     CheckpointWritten,
@@ -23,6 +31,9 @@ from workers.request import DEFAULT_STRENGTH, DEFAULT_TYPE, Request
 from workers.stages.callback import tell
 from workers.stages.on_device import follow, request_id, request_of
 from workers.tools import Tools
+
+KEPT: Final = 2
+"""Checkpoints of a job that stay in the spool: the last one, and the one before it."""
 
 NO_MEMORY: Final = "Insufficient VRAM for generation"
 WORDS: Final = (NO_MEMORY, "Invalid parameters: ", "Generation failed: ")
@@ -51,8 +62,10 @@ def run(job: Job, tools: Tools) -> list[Event]:
     # The engine counts one request; what went before stands in the history as far as a checkpoint kept it.
     before = resume.device_seconds if resume is not None else 0.0
     made = set(done)
+    kept = [] if resume is None else [resume.name]
 
     def hear(said: FromEngine) -> None:
+        nonlocal before
         match said:
             case CheckpointWritten():
                 tools.record(
@@ -64,6 +77,13 @@ def run(job: Job, tools: Tools) -> list[Event]:
                         device_seconds=before + said.device_seconds,
                     )
                 )
+                # Only now: until its event was committed, the older one was what the job would have gone on from.
+                kept.append(said.name)
+                while len(kept) > KEPT:
+                    tools.spool.discard(job.id, kept.pop(0))
+            case messages.CheckpointDiscarded():
+                before = 0.0
+                tools.record(CheckpointDiscarded(name=said.name, reason=said.why))
             case AssetWritten():
                 tools.record(_asset(said))
                 made.add(said.index)
@@ -175,6 +195,7 @@ def _order(job: Job, tools: Tools, request: Request, done: list[int], resume: Ch
         reference_type=request.reference_type or DEFAULT_TYPE,
         reference_fit=tools.settings.reference_fit,
         embed_prompt=tools.settings.embed_prompt,
+        checkpoint_seconds=tools.settings.checkpoint_seconds,
         resume_from=None if resume is None else resume.name,
     )
 

@@ -1,0 +1,96 @@
+"""The checkpoints of one request: found again at its beginning, written while it goes on.
+
+Files are written by a thread of their own, one at a time, since the device must not wait for a disk.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from workers.engines.checkpoints import Saved, Unusable
+from workers.engines.messages import CheckpointDiscarded, CheckpointWritten, Generate, Message
+from workers.spool import sha256, write_durably
+
+
+class Keeper:
+    """`Generate.checkpoint_seconds` apart, 0 being after every step; nothing is kept where that is None."""
+
+    def __init__(self, request: Generate, say: Any) -> None:
+        self._request = request
+        self._say = say
+        self._last = time.monotonic()
+        self._writing: threading.Thread | None = None
+        self._trouble: OSError | None = None
+        self._found: bytes | None = None
+        if request.resume_from is not None:
+            self._found = self._read(request.resume_from)
+
+    def find(self, identity: Mapping[str, Any], part: str) -> Saved | None:
+        """The checkpoint to go on from, if it is one of this very work and of this part of its batch.
+
+        One that is not is told of, once; one of another part waits for it.
+        """
+        if self._found is None:
+            return None
+        try:
+            saved = Saved.unpack(self._found, identity)
+        except Unusable as error:
+            self._found = None
+            self._discard(str(error))
+            return None
+        return saved if saved.part == part else None
+
+    def due(self) -> bool:
+        """Whether the state after this step is to be kept. Not while the last one is still being written.
+
+        Raises OSError when that could not be written: the pictures will not find room either.
+        """
+        if self._trouble is not None:
+            raise self._trouble
+        every = self._request.checkpoint_seconds
+        busy = self._writing is not None and self._writing.is_alive()
+        return every is not None and not busy and time.monotonic() - self._last >= every
+
+    def keep(self, saved: Saved) -> None:
+        """Write it and say so, from another thread."""
+        self.wait()
+        self._last = time.monotonic()
+        self._writing = threading.Thread(target=self._write, args=(saved,), name="checkpoint", daemon=True)
+        self._writing.start()
+
+    def wait(self) -> None:
+        """Until what was begun is written and said: nothing of it may come after the request's last word."""
+        if self._writing is not None:
+            self._writing.join()
+            self._writing = None
+
+    def _write(self, saved: Saved) -> None:
+        name = f"checkpoint_{saved.part}_{saved.step}.safetensors"
+        data = saved.pack()
+        try:
+            write_durably(Path(self._request.spool) / name, data)
+        except OSError as error:
+            self._trouble = error
+            return
+        said: Message = CheckpointWritten(
+            request_id=self._request.request_id,
+            step=saved.step,
+            of=saved.of,
+            name=name,
+            digest=sha256(data),
+            device_seconds=saved.seconds,
+        )
+        self._say(said)
+
+    def _read(self, name: str) -> bytes | None:
+        try:
+            return (Path(self._request.spool) / name).read_bytes()
+        except OSError as error:
+            self._discard(f"it cannot be read: {error.strerror}")
+            return None
+
+    def _discard(self, why: str) -> None:
+        name = self._request.resume_from or ""
+        self._say(CheckpointDiscarded(request_id=self._request.request_id, name=name, why=why))
