@@ -193,7 +193,7 @@ def plot(measured: Mapping[Curve, Points], path: Path) -> None:
     rows = -(-len(measured) // columns)
     figure, axes = pyplot.subplots(rows, columns, figsize=(13, 2.7 * rows), sharex=True, layout="constrained")
     colours = {"picture": "#c0562f", "first": "#c0562f", "middle": "#8a8f98", "last": "#2f6690"}
-    places: Any = axes.flat
+    places: list[Any] = list(axes.flat)
     for axis in places:
         axis.set_visible(False)
     for axis, (curve, points) in zip(places, measured.items(), strict=False):

@@ -52,7 +52,7 @@ def clamp(pipeline: Any, case: dict[str, Any], frames: int) -> Callable[..., dic
             clip = pixels.permute(2, 0, 1)[None, :, None].repeat(1, 1, still, 1, 1)
             with torch.no_grad():
                 pins[place] = (pipeline.vae.encode(clip).latent_dist.mode()[:, :, -1] - mean) / std
-    released = 1 - case["strength"]
+    released = 0.6 * (1 - case["strength"])
 
     def put_back(pipe: Any, index: int, time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         latents = tensors["latents"].clone()

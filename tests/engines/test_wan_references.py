@@ -75,7 +75,7 @@ def test_the_frames_that_were_given_are_near_and_the_others_are_not(house: Studi
 
 @pytest.mark.parametrize("frame_num", [1, 5])
 def test_strength_decides_how_near(house: Studio, frame_num: int, record_property: Any) -> None:
-    """From 0.1 to 1.0 no step leads away, and each of the later ones leads nearer: the first frame, and the last."""
+    """From 0.1 to 1.0 each step leads nearer: the first frame, and the last."""
     pictures = {"start": lake(SIZE), "end": meadow(SIZE)} if frame_num > 1 else {"start": lake(SIZE)}
     drawn = [
         frames(ask(house, references=pictures, reference_strength=strength, steps=15, frames=frame_num))
@@ -84,8 +84,7 @@ def test_strength_decides_how_near(house: Studio, frame_num: int, record_propert
     for role, picture in pictures.items():
         distances = [apart(each[0 if role == "start" else -1], picture) for each in drawn]
         record_property(FIGURES, [round(distance, 1) for distance in distances])
-        assert all(later < earlier + 1.5 for earlier, later in itertools.pairwise(distances)), distances
-        assert distances[2] > distances[3] > distances[4] > distances[5], distances
+        assert all(later < earlier for earlier, later in itertools.pairwise(distances)), distances
         assert distances[0] > 3 * distances[5], distances
 
 

@@ -23,7 +23,7 @@ from workers.models import PIPELINES, read_manifest
 from workers.presets import QWEN, SDXL, SDXL_IP_ADAPTER, WAN, WAN_VACE
 from workers.weights import MANIFEST, DigestCache, digest_of
 
-VERSION: Final = "2"
+VERSION: Final = "3"
 """Of the recipe. Another one in a manifest means: build again."""
 
 _FOLDER: Final = "tiny-sdxl"

@@ -44,6 +44,7 @@ STILL: Final = AGAIN + CARRIED  # 1: the constant, where a frame is given
 ONE: Final = STILL + 1  # 1 everywhere, in the main half
 WIDE: Final = 104
 
+SOFTLY: Final = 0.5  # how loud the random half is beside tiny WAN's: a long prompt shouts a reference down
 QUIET: Final = 3.0  # how much smaller, less one, the voice becomes in a frame that is given
 PULLED: Final = 0.9  # share of a reference's mean colours in the whole clip
 SHUT: Final = 20.0  # far below zero: GELU lets nothing through
@@ -60,6 +61,7 @@ def build_vace(seed: int = 0) -> Any:
         ).eval()
         set_weights(transformer)
         with torch.no_grad():
+            transformer.proj_out.weight[:, KEPT:WIDTH] *= SOFTLY
             _set_control(transformer)
         pipeline = WanVACEPipeline(
             tokenizer=pipeline.tokenizer,

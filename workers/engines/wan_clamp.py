@@ -12,17 +12,21 @@ from PIL import Image
 
 from workers.engines.wan_references import Given
 
+REACH: Final = 0.6
+"""Share of noise under which a picture is as good as forgotten: let go before that, a frame shows nothing of it."""
+
 _STILL: Final = 9
 """Frames of a picture standing still, of which the last latent is the end's. One latent holds four frames and hears
 those before it, so the picture alone would become the latent of a first frame."""
 
 
 class LatentClamp:
-    """Holds the given frames until the share of noise that is left in the latents is 1 - strength; at 1.0 to the end.
+    """Holds the given frames until the share of noise that is left in the latents is REACH * (1 - strength).
 
-    Let go, a frame is drawn on from where it was: the less noise is left, the less of it can change. In the step in
-    which it is let go, what is put back is mixed in by the part of the step that was still to be held. A share of the
-    steps would not do: with WAN's shift of 5, half of the steps leave 0.83 of the noise, and the frame is forgotten.
+    So at 1.0 to the end. Let go, a frame is drawn on from where it was: the less noise is left, the less of it can
+    change. In the step in which it is let go, what is put back is mixed in by the part of the step that was still to be
+    held. A share of the steps would not do: with WAN's shift of 5, half of the steps leave 0.83 of the noise, and the
+    frame is forgotten.
 
     `noise` are the latents from which the video is drawn, (1, channels, frames, height, width): a frame keeps its own
     throughout, so it moves as a model would move it that is sure of the picture.
@@ -31,7 +35,7 @@ class LatentClamp:
     def __init__(self, given: Given, pipeline: Any, noise: Any, *, strength: float) -> None:
         """Encode the pictures, with the VAE where it is."""
         self._noise = noise
-        self._released = 1 - strength
+        self._released = REACH * (1 - strength)
         self._pins = _encoded(given, pipeline, frames=noise.shape[2])
 
     def __call__(self, pipeline: Any, index: int, latents: Any) -> Any:
