@@ -11,9 +11,9 @@ from workers.engines import device
 from workers.engines.checkpoints import Saved, put_back, skipping, taken
 from workers.engines.faults import Cancelled, InvalidParameters
 from workers.engines.keeping import Keeper
-from workers.engines.messages import Alive, Generate, Generated, Message, Progress
+from workers.engines.messages import Alive, AssetWritten, Generate, Generated, Message, Progress
 from workers.models import ModelSpec
-from workers.spool import sha256
+from workers.spool import sha256, write_durably
 
 Say = Callable[[Message], None]
 
@@ -225,6 +225,38 @@ class Run:
 def _denoiser(pipeline: Any) -> Any:
     """The network that is run in each step."""
     return pipeline.unet if "unet" in pipeline.components else pipeline.transformer
+
+
+def seed_of(request: Generate, index: int) -> int:
+    """Of that image of the batch."""
+    return (request.seed + index) % SEEDS
+
+
+def deliver(
+    request: Generate, say: Say, data: bytes, *, size: tuple[int, int], frames: int, started: float, index: int = 0
+) -> None:
+    """Write one asset, an MP4 where it has more than one frame and else a PNG, into the spool and say so.
+
+    `size` is width and height in pixels, `started` the monotonic time at which its encoding began.
+    """
+    extension, content_type = ("png", "image/png") if frames == 1 else ("mp4", "video/mp4")
+    name = f"asset_{index}.{extension}"
+    write_durably(Path(request.spool) / name, data)
+    say(
+        AssetWritten(
+            request_id=request.request_id,
+            index=index,
+            seed=seed_of(request, index),
+            name=name,
+            digest=sha256(data),
+            bytes=len(data),
+            width=size[0],
+            height=size[1],
+            frames=frames,
+            seconds=time.monotonic() - started,
+            content_type=content_type,
+        )
+    )
 
 
 def described(host: Host, resident: Resident, words: Mapping[str, str], how: Mapping[str, str]) -> dict[str, str]:

@@ -6,7 +6,6 @@ Without a reference it is text-to-image; with one an IP-Adapter where it is conf
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy
@@ -15,15 +14,14 @@ from diffusers import StableDiffusionXLImg2ImgPipeline
 from PIL import Image
 
 from workers.adapters import IMAGE_ENCODER
-from workers.engines.drawing import SEEDS, Host, Resident, Run, Say, described
-from workers.engines.messages import AssetWritten, Generate
+from workers.engines.drawing import Host, Resident, Run, Say, deliver, described, seed_of
+from workers.engines.messages import Generate
 from workers.engines.png import encode_png
 from workers.engines.prompting import encode
 from workers.engines.sdxl_adapter import NETWORK, adapter_digest, adapter_of
 from workers.engines.sdxl_reference import adapter_scale, denoising_strength, framed, judge_reference, squared
 from workers.models import render_size
 from workers.presets import IP_ADAPTER
-from workers.spool import sha256, write_durably
 
 
 class SdxlDrawing:
@@ -67,7 +65,7 @@ class SdxlDrawing:
                     "num_inference_steps": request.steps,
                     "guidance_scale": request.guidance_scale,
                     "num_images_per_prompt": len(indexes),
-                    "generator": [torch.Generator("cpu").manual_seed(self._seed(index)) for index in indexes],
+                    "generator": [torch.Generator("cpu").manual_seed(seed_of(request, index)) for index in indexes],
                 }
                 images = self._run.of(pipeline, arguments, cancelled, part=f"{indexes[0]}-{indexes[-1]}").images
                 self._pixels.update(zip(indexes, images, strict=True))
@@ -113,7 +111,6 @@ class SdxlDrawing:
     def finish(self) -> None:
         """See `Drawing`."""
         request = self._request
-        spool = Path(request.spool)
         for index in sorted(set(range(request.num_images)) - set(request.done)):
             started = time.monotonic()
             if not numpy.isfinite(self._pixels[index]).all():
@@ -121,33 +118,14 @@ class SdxlDrawing:
             # Rounded as diffusers' numpy_to_pil does, so that the pixels are those of a direct call.
             image = Image.fromarray((self._pixels[index] * 255).round().astype("uint8"))
             data = encode_png(image, self._parameters(index))
-            name = f"asset_{index}.png"
-            write_durably(spool / name, data)
-            self._say(
-                AssetWritten(
-                    request_id=request.request_id,
-                    index=index,
-                    seed=self._seed(index),
-                    name=name,
-                    digest=sha256(data),
-                    bytes=len(data),
-                    width=image.width,
-                    height=image.height,
-                    frames=1,
-                    seconds=time.monotonic() - started,
-                    content_type="image/png",
-                )
-            )
+            deliver(request, self._say, data, index=index, size=image.size, frames=1, started=started)
         self._say(self._run.generated())
-
-    def _seed(self, index: int) -> int:
-        return (self._request.seed + index) % SEEDS
 
     def _parameters(self, index: int) -> Mapping[str, str]:
         request = self._request
         words = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}
         how = {
-            "seed": str(self._seed(index)),
+            "seed": str(seed_of(request, index)),
             "steps": str(request.steps),
             "guidance_scale": str(request.guidance_scale),
             "size": f"{self._size[0]}x{self._size[1]}",

@@ -16,9 +16,9 @@ from diffusers import UniPCMultistepScheduler
 from PIL import Image
 
 from workers.engines import device, wan_references
-from workers.engines.drawing import Host, Resident, Run, Say, described
+from workers.engines.drawing import Host, Resident, Run, Say, deliver, described
 from workers.engines.faults import Cancelled, InvalidParameters
-from workers.engines.messages import Alive, AssetWritten, Generate, Reduced
+from workers.engines.messages import Alive, Generate, Reduced
 from workers.engines.mp4 import encode_mp4
 from workers.engines.png import encode_png
 from workers.engines.wan_clamp import LatentClamp
@@ -26,7 +26,6 @@ from workers.engines.wan_references import Given, Way, mode_of
 from workers.engines.wan_vace import conditioned
 from workers.models import render_size
 from workers.presets import WAN_FPS, WAN_SHIFT, WAN_SOLVER, WAN_VACE
-from workers.spool import sha256, write_durably
 
 TOKENS: Final = 512
 """To which diffusers' WAN pipelines bring a prompt; longer ones are cut."""
@@ -154,28 +153,11 @@ class WanDrawing:
         started = time.monotonic()
         request, spool = self._request, Path(self._request.spool)
         if self._frames == 1:
-            name, content_type = "asset_0.png", "image/png"
             data = encode_png(Image.fromarray(self._pixels[0]), self._parameters())
         else:
-            name, content_type = "asset_0.mp4", "video/mp4"
             comment = json.dumps(self._parameters(), ensure_ascii=False)
             data = encode_mp4(self._pixels, fps=WAN_FPS, comment=comment, folder=spool)
-        write_durably(spool / name, data)
-        self._say(
-            AssetWritten(
-                request_id=request.request_id,
-                index=0,
-                seed=request.seed,
-                name=name,
-                digest=sha256(data),
-                bytes=len(data),
-                width=self._size[0],
-                height=self._size[1],
-                frames=self._frames,
-                seconds=time.monotonic() - started,
-                content_type=content_type,
-            )
-        )
+        deliver(request, self._say, data, size=self._size, frames=self._frames, started=started)
 
     def _parameters(self) -> dict[str, str]:
         request = self._request

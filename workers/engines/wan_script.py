@@ -11,10 +11,10 @@ from typing import Final
 
 from workers.engines import reference_files
 from workers.engines.config import WanScript
-from workers.engines.drawing import Host, Say
+from workers.engines.drawing import Host, Say, deliver
 from workers.engines.faults import Cancelled, InvalidParameters
 from workers.engines.last_words import TRIES, failure, out_of_memory, told
-from workers.engines.messages import AssetWritten, Generate, Generated, Reduced
+from workers.engines.messages import Generate, Generated, Reduced
 from workers.engines.png import encode_png
 from workers.engines.program import GRACE_SECONDS, Program
 from workers.engines.script_progress import ScriptProgress
@@ -23,7 +23,7 @@ from workers.engines.wan_output import Output
 from workers.errors import Misconfigured, TryAgain
 from workers.models import ModelSpec, render_size
 from workers.presets import WAN_SHIFT, WAN_SOLVER
-from workers.spool import sha256, write_durably
+from workers.spool import sha256
 
 ENGINE: Final = "wan_script"
 """By this name the history tells what it drew."""
@@ -170,27 +170,10 @@ class WanScriptDrawing:
             prompt=request.prompt,
         )
         if self._frames == 1:
-            name, content_type = "asset_0.png", "image/png"
             data = encode_png(output.picture(), self._parameters())
         else:
-            name, content_type = "asset_0.mp4", "video/mp4"
             data = output.video(json.dumps(self._parameters(), ensure_ascii=False), spool)
-        write_durably(spool / name, data)
-        self._say(
-            AssetWritten(
-                request_id=request.request_id,
-                index=0,
-                seed=request.seed,
-                name=name,
-                digest=sha256(data),
-                bytes=len(data),
-                width=self._size[0],
-                height=self._size[1],
-                frames=self._frames,
-                seconds=time.monotonic() - started,
-                content_type=content_type,
-            )
-        )
+        deliver(request, self._say, data, size=self._size, frames=self._frames, started=started)
 
     def _parameters(self) -> dict[str, str]:
         request, versions = self._request, self._host.versions
