@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from statemachine.job import Job
 from statemachine.states import State
+from workers.lane import BEGIN_THEMSELVES
 
 STAGE_LIMITS: Final[dict[State, float]] = {
     State.FETCHING_REFS: 300.0,
@@ -33,14 +34,14 @@ class Held:
         self._lock = threading.Lock()
 
     def keep(self, job: Job, *, monotonic: float) -> None:
-        """The job as it now stands; its stage's time limit begins when the stage changes.
+        """The job as it now stands; its stage's time limit begins when the stage changes or the device takes it up.
 
         A thread that is late with an older token changes nothing: this worker may have claimed the job anew.
         """
         with self._lock:
             known = self._jobs.get(job.id)
-            if known is None or (known.job.token <= job.token and known.job.state is not job.state):
-                self._jobs[job.id] = _Held(job, monotonic + STAGE_LIMITS.get(job.state, 300.0))
+            if known is None or (known.job.token <= job.token and _at(known.job) != _at(job)):
+                self._jobs[job.id] = _Held(job, _until(job, monotonic))
             elif known.job.token <= job.token:
                 known.job = job
 
@@ -49,7 +50,7 @@ class Held:
         with self._lock:
             known = self._jobs.get(job.id)
             if known is None or known.job.token <= job.token:
-                self._jobs[job.id] = _Held(job, monotonic + STAGE_LIMITS.get(job.state, 300.0))
+                self._jobs[job.id] = _Held(job, _until(job, monotonic))
 
     def release(self, job: Job) -> None:
         """Not ours any more, under this token. Safe to call twice."""
@@ -77,3 +78,16 @@ class Held:
         """What is held."""
         with self._lock:
             return [held.job for held in self._jobs.values()]
+
+
+def _waits(job: Job) -> bool:
+    """It lies before the device, which may have a whole video of another to end first."""
+    return job.state in BEGIN_THEMSELVES and job.open_attempt is None
+
+
+def _at(job: Job) -> tuple[State, bool]:
+    return job.state, _waits(job)
+
+
+def _until(job: Job, monotonic: float) -> float:
+    return monotonic + (STAGE_LIMITS[State.GENERATING] if _waits(job) else STAGE_LIMITS.get(job.state, 300.0))

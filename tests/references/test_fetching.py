@@ -273,6 +273,10 @@ class TestWhatTheyAnswer:
             ended = passing(f"{site.url}/", allowed=site.allowed)
         assert (ended.message, ended.retry_after) == (f"127.0.0.1 answered {status}", after)
 
+    def test_later_but_not_as_late_as_a_stranger_likes(self) -> None:
+        with Site(b"HTTP/1.1 503 Later\r\nRetry-After: 86400\r\nContent-Length: 0\r\n\r\n") as site:
+            assert passing(f"{site.url}/", allowed=site.allowed).retry_after == 600.0
+
     @pytest.mark.parametrize(
         "kind", ["text/html; charset=utf-8", "application/json", "image/svg+xml", "video/mp4", "audio/mpeg"]
     )

@@ -174,6 +174,8 @@ class TestTheServiceKey:
         [
             (401, b"{}", Misconfigured),
             (403, b"<html>", Misconfigured),
+            (403, b'{"statusCode":"403","error":"FeatureNotEnabled"}', GiveUp),
+            (400, b'{"statusCode":"403","error":"FeatureNotEnabled"}', GiveUp),
             (400, b'{"statusCode":"400","error":"InvalidJWT"}', Misconfigured),
             (400, b'{"statusCode":"404","error":"not_found"}', GiveUp),
             (400, b'["403"]', GiveUp),

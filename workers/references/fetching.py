@@ -37,6 +37,8 @@ NO_PICTURES: Final = re.compile(
 """What a server says of pages and films. Other wrong words are common on pictures: decoding has the last word."""
 _PASSING: Final = (408, 425, 429)
 ERROR_BYTES: Final = 4096
+LONGEST_WAIT: Final = 600.0
+"""Seconds. A stranger's server that asks for more does not decide how long a job of ours lies there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +182,9 @@ def _ask(
             return _next(answer, place)
         if answer.status in _PASSING or answer.status >= 500:
             wait = wait_asked(answer.headers.get("Retry-After"), now=time.time())
-            raise _passing(f"{place.host} answered {answer.status}", retry_after=wait)
+            raise _passing(
+                f"{place.host} answered {answer.status}", retry_after=None if wait is None else min(wait, LONGEST_WAIT)
+            )
         if token is not None and _refuses_the_key(answer):
             raise Misconfigured(f"{place.host} refuses the service key", error_type="ReferenceForbidden")
         if answer.status not in (200, 203):
@@ -193,16 +197,22 @@ def _ask(
 
 
 def _refuses_the_key(answer: Answer) -> bool:
-    """Whether it is the key that is wrong. Supabase Storage answers 400 for this as well, and tells it in the body."""
-    if answer.status != 400:
-        return answer.status in (401, 403)
+    """Whether it is the key that is wrong. Supabase Storage answers 400 for this as well, and tells it in the body.
+
+    It answers 403 also where a resized picture is asked for and the project's plan has none: that is the URL's fault.
+    """
+    if answer.status not in (400, 401, 403):
+        return False
     try:
         told = json.loads(answer.body(ERROR_BYTES))
     except (ValueError, RecursionError, TooMuch, BrokenOff, Undecodable, HTTPException):
-        return False
+        told = None
     if not isinstance(told, dict):
+        return answer.status != 400
+    codes = (told.get("code"), told.get("error"))
+    if "FeatureNotEnabled" in codes:
         return False
-    return told.get("statusCode") in ("401", "403") or "InvalidJWT" in (told.get("code"), told.get("error"))
+    return answer.status != 400 or told.get("statusCode") in ("401", "403") or "InvalidJWT" in codes
 
 
 def _next(answer: Answer, place: Place) -> str:
