@@ -1,6 +1,7 @@
 """Operators' acts, on SQLite and on PostgreSQL: what is done, what is refused and why, and who may write beside."""
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -261,6 +262,25 @@ class TestMany:
         assert isinstance(results[good], Job)
         assert isinstance(results[bad], IntegrityError)
         assert (store.load(good).outcome, store.load(bad).version) == ("cancelled", version)
+
+    def test_a_deadlock_with_a_writer_is_not_a_database_that_is_away(self, store: EventStore) -> None:
+        """Workers' groups lock their rows in any order. Whoever waits first is the one that PostgreSQL ends."""
+        if store.engine.dialect.name != "postgresql":
+            pytest.skip("SQLite has one writer at a time")
+        first, second = sorted([waiting(store), waiting(store)])
+        lock = text("SELECT id FROM jobs WHERE id = :id FOR UPDATE")
+        blocked = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        done: list[Done] = []
+        acting = threading.Thread(target=lambda: done.extend(do(store, CANCEL, first, second)))
+        with store.write() as connection:
+            connection.execute(lock, {"id": second})
+            acting.start()
+            until = time.monotonic() + 5
+            while not connection.scalar(blocked) and time.monotonic() < until:
+                time.sleep(0.01)
+            connection.execute(lock, {"id": first})
+        acting.join()
+        assert [one.done for one in done] == [True, True]
 
     def test_a_dry_run_writes_nothing_and_says_the_same(self, store: EventStore) -> None:
         ids = [live_through(store), waiting(store)]

@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from statemachine.errors import IllegalEvent, Refused, StatemachineError, UnknownJob, UnreadableHistory
+from statemachine.errors import IllegalEvent, Refused, StatemachineError, StoreAway, UnknownJob, UnreadableHistory
 from statemachine.events import Event
 from statemachine.job import Job
 from statemachine.store.append import Sealed, append, prepare
@@ -38,11 +38,23 @@ def operate(store: EventStore, job_ids: Sequence[str], decide: Decide, *, dry: b
     except SQLAlchemyError as error:
         if len(job_ids) == 1:
             return {job_ids[0]: error}
-        # One bad row must harm no neighbour: each again, alone.
-        return {job_id: operate(store, [job_id], decide, dry=dry)[job_id] for job_id in job_ids}
+        done = _one_by_one(store, job_ids, decide, dry=dry)  # one bad row must harm no neighbour
+    except StoreAway as away:
+        if len(job_ids) == 1 or not _deadlocked(away):
+            raise
+        done = _one_by_one(store, job_ids, decide, dry=dry)  # who holds one row at a time is in nobody's way
     if not dry and any(isinstance(result, Job) for result in done.values()):
         store.wakeups.notify()
     return done
+
+
+def _one_by_one(store: EventStore, job_ids: Sequence[str], decide: Decide, *, dry: bool) -> dict[str, Decided]:
+    return {job_id: operate(store, [job_id], decide, dry=dry)[job_id] for job_id in job_ids}
+
+
+def _deadlocked(away: StoreAway) -> bool:
+    """Whether PostgreSQL ended the transaction for the sake of a group of workers' writes, which lock in any order."""
+    return getattr(getattr(away.__cause__, "orig", None), "sqlstate", None) == "40P01"
 
 
 def _operate(
