@@ -38,7 +38,10 @@ def header(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path} is not a safetensors file: its header is no table")
     tensors = {name: entry for name, entry in found.items() if name != "__metadata__"}
-    expected = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+    try:
+        expected = 8 + length + max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
+    except (TypeError, KeyError, IndexError, ValueError) as error:
+        raise ValueError(f"{path} is not a safetensors file: its header tells of no tensors") from error
     if size < expected:
         raise ValueError(f"{path} is truncated: {size} bytes of {expected}")
     return tensors

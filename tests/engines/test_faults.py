@@ -157,6 +157,7 @@ def test_errors_are_translated_into_the_specification_s_words() -> None:
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), True),
         (type("AcceleratorError", (RuntimeError,), {})("unspecified launch failure"), True),
         (RuntimeError("CUDA error: out of memory"), False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), False),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
         (ValueError("CUDA error: said by somebody else"), False),
     ],

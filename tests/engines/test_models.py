@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,3 +128,12 @@ def test_the_builder_s_failure_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(Misconfigured, match=r"the tiny models could not be built: .*file"):
         make_tiny(tmp_path / "file" / "models")
+
+
+@pytest.mark.parametrize("table", [{"a": 1}, {"a": {}}, {"a": {"data_offsets": []}}, {"a": {"data_offsets": [0, "x"]}}])
+def test_a_header_that_tells_of_no_tensors_is_a_sentence(tmp_path: Path, table: dict[str, Any]) -> None:
+    written = json.dumps(table).encode()
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(len(written).to_bytes(8, "little") + written)
+    spec = inspect_model("m", "sdxl", file)
+    assert spec.problem == f"{file} is not a safetensors file: its header tells of no tensors"

@@ -1,5 +1,6 @@
 """The pool: within its budget, the right things go first, and nothing that is needed ever goes."""
 
+import weakref
 from dataclasses import dataclass, field
 
 import pytest
@@ -65,6 +66,43 @@ def test_what_fits_stays_together() -> None:
     bench.bring("videos", "transformer", "decoder")
     assert bench.bring("pictures", "unet", "vae") == []
     assert bench.pool.bytes == 16
+
+
+class Network:
+    """Something whose end can be seen."""
+
+
+def test_what_is_released_is_gone_when_memory_is_given_back() -> None:
+    """Whatever still names a part then would keep its network on the device, where another program wants the room."""
+    there: list[list[bool]] = []
+    alive: list[weakref.ref[Network]] = []
+    pool = Pool(10, lambda: there.append([network() is not None for network in alive]))
+
+    def part(name: str) -> Part:
+        network = Network()
+        alive.append(weakref.ref(network))
+        return Part(name, 5, lambda _, network=network: None)  # type: ignore[misc]
+
+    pool.hold("pictures", [part("unet"), part("vae")], lambda: None)
+    pool.bring("pictures", ["unet", "vae"], lambda _: None, "r")
+    pool.make_room(10, lambda _: None, "r")
+    assert there == [[False, False]]
+
+
+def test_what_the_last_step_does_not_use_is_spared() -> None:
+    """The text encoder, while the frames want more memory than there is; only once, and not where it is the host's."""
+    bench = two(100)
+    bench.bring("videos", "text_encoder", "transformer")
+    bench.bring("videos", "transformer", "decoder")
+    bench.said.clear()
+    assert bench.pool.spare("videos", bench.say, "r")
+    assert [(said.to, said.parts, said.bytes) for said in bench.said] == [("host", ["text_encoder"], TEXT)]
+    assert not bench.pool.spare("videos", bench.say, "r")
+    assert not bench.pool.spare("nobody", bench.say, "r")
+    unlimited = two(None)
+    unlimited.bring("videos", "text_encoder")
+    unlimited.bring("videos", "transformer")
+    assert not unlimited.pool.spare("videos", unlimited.say, "r")
 
 
 def test_parkable_parts_go_to_the_host_before_a_model_is_released() -> None:

@@ -1,15 +1,18 @@
 """Models on one device: together where they fit, in turns where they do not, and the same bytes either way."""
 
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.engines.asking import Answer, Studio
+from tests.engines.asking import Answer, Studio, request
 from tests.engines.conftest import THREADS
 from workers.engine_process import EngineProcess
 from workers.engines.config import EngineConfig
-from workers.engines.messages import Loaded, Moved
+from workers.engines.engine import DiffusersEngine
+from workers.engines.messages import AssetWritten, Loaded, Message, Moved
 from workers.weights import size_of
 
 
@@ -67,3 +70,22 @@ def test_models_that_do_not_fit_together_take_turns(narrow: Studio, studio: Stud
     assert video.bytes() == _video(studio).bytes()
     assert _moves(_video(studio)) == []
     assert _moves(studio.ask()) == []
+
+
+def test_what_waits_for_the_encoder_holds_no_network(tiny: Path, tmp_path: Path) -> None:
+    """Another model takes the room meanwhile, which has to be there."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    models = {"lustify_sdxl": tiny / "tiny-sdxl"}
+    engine = DiffusersEngine(
+        EngineConfig(engine="diffusers", device="cpu", lock_dir=tmp_path, models=models, threads=THREADS)
+    )
+    said: list[Message] = []
+    try:
+        left = engine.draw(request(tmp_path, steps=1), said.append, lambda: False)
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+    network = weakref.ref(engine._loaded["lustify_sdxl"][1].unet)
+    assert engine.pool.release_others("another", said.append, "r")
+    assert network() is None
+    left()
+    assert any(isinstance(message, AssetWritten) for message in said)

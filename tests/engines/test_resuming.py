@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from diffusers import PNDMScheduler
 from msgspec.structs import replace
 
 from tests.engines.asking import Answer, Studio
 from tests.engines.conftest import THREADS
+from tests.engines.easel import Easel
 from tests.engines.holding import lake, meadow
 from workers.engine_process import EngineProcess
 from workers.engines.config import EngineConfig
@@ -183,3 +186,30 @@ def test_checkpoints_lie_as_far_apart_as_was_asked(studios: dict[bool, Studio]) 
     kept = [said for said in _ask(studio, work, checkpoint_seconds=0.0).messages if isinstance(said, CheckpointWritten)]
     assert kept
     assert [said.device_seconds for said in kept] == sorted(said.device_seconds for said in kept)
+
+
+def test_a_scheduler_that_cannot_be_stored_is_drawn_with_all_the_same(tiny: Path, tmp_path: Path) -> None:
+    """PNDM has its timesteps in numpy's arrays."""
+    easel = Easel(tiny / "tiny-sdxl", tmp_path)
+    easel.pipeline.scheduler = PNDMScheduler(skip_prk_steps=True)
+    answer = easel.draw(checkpoint_seconds=0.0)
+    assert len(answer.assets) == 1
+    assert not any(isinstance(said, CheckpointWritten) for said in answer.messages)
+
+
+def test_precision_and_scheduler_are_part_of_the_work(tiny: Path, tmp_path: Path) -> None:
+    """Other settings, or another configuration beside a single file, would go on with other pixels."""
+    easel = Easel(tiny / "tiny-sdxl", tmp_path)
+
+    def identity() -> dict[str, Any]:
+        return dict(easel.drawing([])[1]._run.identity)
+
+    before = identity()
+    easel.draw(steps=1)
+    assert identity() == before
+    easel.pipeline.scheduler = type(easel.pipeline.scheduler).from_config(
+        easel.pipeline.scheduler.config, use_karras_sigmas=True
+    )
+    assert [name for name, value in identity().items() if value != before[name]] == ["scheduler"]
+    easel.pipeline.unet.to(torch.float16)
+    assert [name for name, value in identity().items() if value != before[name]] == ["precision", "scheduler"]

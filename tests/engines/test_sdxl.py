@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy
 import pytest
+import torch
 from PIL import Image
 
 from tests.engines.asking import Studio
 from tests.engines.conftest import THREADS
+from tests.engines.easel import Easel
 from workers.engines.messages import AssetWritten, Loaded, Progress
 from workers.models import inspect_model
 from workers.spool import sha256
@@ -141,3 +143,23 @@ def test_a_picture_tells_how_it_was_made(studio: Studio) -> None:
     }
     silent = studio.ask(prompt="a secret heron", negative_prompt="a secret blur", embed_prompt=False)
     assert b"secret" not in silent.bytes()[0]
+
+
+def test_a_decoder_that_failed_decodes_the_next_picture(tiny: Path, tmp_path: Path) -> None:
+    """diffusers brings a half precision VAE to float32 to decode, and where that fails it stays there."""
+    easel = Easel(tiny / "tiny-sdxl", tmp_path)
+    pipeline, failing = easel.pipeline.to(torch.float16), [True]
+    pipeline.vae.register_to_config(force_upcast=True)
+    decode = pipeline.vae.decode
+
+    def decoded(*arguments: Any, **named: Any) -> Any:
+        if failing.pop():
+            raise MemoryError
+        return decode(*arguments, **named)
+
+    pipeline.vae.decode = decoded
+    with pytest.raises(MemoryError):
+        easel.draw(steps=1)
+    failing.append(False)
+    assert len(easel.draw(steps=1).pixels()) == 1
+    assert pipeline.vae.dtype == torch.float16

@@ -26,6 +26,10 @@ class Unusable(ValueError):
     """A checkpoint that is not of this very work; the message says in what it differs."""
 
 
+class Unstorable(TypeError):
+    """A scheduler's state that cannot be written down; the message says what of it."""
+
+
 @dataclass(frozen=True)
 class Saved:
     """A run after `step` of `of` steps. `tensors` are in host memory; `state` is the scheduler's, in plain JSON.
@@ -100,16 +104,14 @@ def taken(
 ) -> Saved:
     """The state of a run after `step` steps, copied to host memory: nothing in it changes when the run goes on.
 
-    `more` are tensors that a later process need not compute again. Raises TypeError for a scheduler whose state cannot
-    be written down, such as one that draws its noise from a Brownian tree.
+    `more` are tensors that a later process need not compute again. Raises Unstorable for a scheduler whose state
+    cannot be written down, such as one that draws its noise from a Brownian tree.
     """
     there: dict[str, Any] = {"latents": latents}
     there |= {f"generator.{index}": generator.get_state() for index, generator in enumerate(generators)}
     there |= {f"more.{name}": tensor for name, tensor in more.items() if tensor is not None}
     state = {
-        name: _written(f"scheduler.{name}", value, there)
-        for name, value in vars(pipeline.scheduler).items()
-        if name not in _REBUILT
+        name: _written(name, value, there) for name, value in vars(pipeline.scheduler).items() if name not in _REBUILT
     }
     return Saved(
         identity=identity,
@@ -161,8 +163,8 @@ def _copied(tensor: Any) -> Any:
 def _written(name: str, value: Any, tensors: dict[str, Any]) -> dict[str, Any]:
     match value:
         case torch.Tensor():
-            tensors[name] = value
-            return {"tensor": name, "device": value.device.type}
+            tensors[f"scheduler.{name}"] = value
+            return {"tensor": f"scheduler.{name}", "device": value.device.type}
         case list() | tuple():
             return {"list": [_written(f"{name}.{index}", part, tensors) for index, part in enumerate(value)]}
         case None | bool() | int() | float() | str():
@@ -170,7 +172,7 @@ def _written(name: str, value: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         case numpy.generic():
             return {"value": value.item()}
         case _:
-            raise TypeError(f"the scheduler's {name} is a {type(value).__name__}, which cannot be stored")
+            raise Unstorable(f"the scheduler's {name} is a {type(value).__name__}, which cannot be stored")
 
 
 def _read(stored: Mapping[str, Any], saved: Saved, device: Any) -> Any:

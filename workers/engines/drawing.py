@@ -1,5 +1,6 @@
 """What drawing a picture and drawing a video have in common: the host, the model, and one run of a pipeline."""
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from workers.engines import device
-from workers.engines.checkpoints import Saved, put_back, skipping, taken
+from workers.engines.checkpoints import Saved, Unstorable, put_back, skipping, taken
 from workers.engines.faults import Cancelled, InvalidParameters
 from workers.engines.keeping import Keeper
 from workers.engines.messages import Alive, AssetWritten, Generate, Generated, Message, Progress
@@ -45,13 +46,14 @@ class Host:
     digests: Path | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Resident:
     """A loaded model. `parts` are the pipeline's networks by the names of its components.
 
     `bring(*names)` has those parts on the device, which is the drawing's business before it uses them: a model may be
     larger than the room that there is. Without names it brings all. `add` takes in a network that was loaded later.
-    `kept` is what drawings keep with the model for later requests; it is forgotten with the model.
+    `kept` is what drawings keep with the model for later requests; it is forgotten with the model. Without its networks
+    it still tells what drew.
     """
 
     spec: ModelSpec
@@ -59,6 +61,11 @@ class Resident:
     bring: Callable[..., None]
     add: Callable[[str, Any], None]
     kept: dict[str, Any] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """Let go of the networks: what was drawn with them may still wait for the encoder, and must not hold them."""
+        self.pipeline = None
+        self.kept = {}
 
     @property
     def name(self) -> str:
@@ -157,8 +164,8 @@ class Run:
             if cancelled():
                 raise Cancelled
             if self.keeper.due():
-                self.keeper.keep(
-                    taken(
+                try:
+                    state = taken(
                         pipeline,
                         tensors["latents"],
                         generators,
@@ -168,7 +175,10 @@ class Run:
                         seconds=self.seconds + now - started,
                         more=more or {},
                     )
-                )
+                except Unstorable as error:
+                    self.keeper.stop(str(error))
+                else:
+                    self.keeper.keep(state)
             if index + 1 == of:
                 self.say(Alive(request_id=self.request.request_id, doing="decoding"))
             return tensors
@@ -194,7 +204,8 @@ class Run:
     @property
     def identity(self) -> dict[str, Any]:
         """All that decides about the bytes, each by its name. Words by their digest: a checkpoint needs no prompt."""
-        request = self.request
+        request, pipeline = self.request, self.resident.pipeline
+        config = {name: value for name, value in pipeline.scheduler.config.items() if not name.startswith("_")}
         return {
             **{name: getattr(request, name) for name in _DECIDING},
             "prompt": sha256(request.prompt.encode()),
@@ -204,6 +215,11 @@ class Run:
             "render scale": str(self.resident.spec.render_scale),
             "versions": {**self.host.versions, **self.adapters},
             "device": [self.host.device_name, self.host.threads],
+            "precision": str(_denoiser(pipeline).dtype),
+            "scheduler": [
+                type(pipeline.scheduler).__name__,
+                sha256(json.dumps(config, sort_keys=True, default=str).encode()),
+            ],
         }
 
     def generated(self) -> Generated:

@@ -96,26 +96,33 @@ class DiffusersEngine:
     def draw(self, request: Generate, say: Say, cancelled: Callable[[], bool]) -> Callable[[], None]:
         """Denoise and decode; return what is left to do: encode, write, and say AssetWritten and Generated.
 
-        Out of memory, the other models go first, then the batch is made smaller. Raises Cancelled between steps,
-        InvalidParameters, Misconfigured for the model's files, MemoryError, or what torch raises.
+        Out of memory, the other models go first, then what lies idle of its own, then the batch is made smaller.
+        Raises Cancelled between steps, InvalidParameters, Misconfigured for the model's files, MemoryError, or what
+        torch raises.
         """
         judge(request)
         source = self._source(request)
-        drawing = self._drawing(source, request, say)
+        drawing, resident = self._drawing(source, request, say)
         if cancelled():
             raise Cancelled
         if len(set(request.done)) == request.num_images:
             return drawing.finish
+        spared = False
         while not self._fits(drawing, cancelled):
             # Outside the except block: the exception's frames held the tensors that are to be freed.
             device.free()
             if self.pool.release_others(source.name, say, request.request_id):
+                continue
+            if not spared and self.pool.spare(source.name, say, request.request_id):
+                spared = True  # once: what is brought again is no room
                 continue
             why = drawing.reduce()
             if why is None:
                 what = f"{request.num_images} x {request.frames} frames"
                 raise MemoryError(f"no memory on {self.host.device} for {what}")
             say(Reduced(request_id=request.request_id, what="batch", why=why))
+        if resident is not None:
+            resident.forget()
         return drawing.finish
 
     def enhance(self, request: Enhance, say: Say, cancelled: Callable[[], bool]) -> Enhanced:
@@ -147,14 +154,14 @@ class DiffusersEngine:
                 raise
             return None
 
-    def _drawing(self, source: Source, request: Generate, say: Say) -> Drawing:
+    def _drawing(self, source: Source, request: Generate, say: Say) -> tuple[Drawing, Resident | None]:
         script = self.config.wan_script
         if script is not None and source.family == WAN:
-            return self._scripted(script, source, request, say)
+            return self._scripted(script, source, request, say), None
         resident, recipe = self._resident(source, say, request.request_id)
         if recipe.draw is None:
             raise InvalidParameters(f"model {source.name!r} draws nothing")
-        return recipe.draw(self.host, resident, request, say)
+        return recipe.draw(self.host, resident, request, say), resident
 
     def _scripted(self, script: WanScript, source: Source, request: Generate, say: Say) -> Drawing:
         """Drawn by another program, which loads the model itself: here it is only looked at, and room made for it."""

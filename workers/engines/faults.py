@@ -10,7 +10,10 @@ from workers.errors import StageEnds, TryAgain
 _LOST: Final = (
     "CUDA error", "cuBLAS error", "CUBLAS_STATUS_", "cuDNN error", "CUDNN_STATUS_", "CUDA driver error",
 )  # fmt: skip
-_NO_MEMORY: Final = ("CUDA error: out of memory", "DefaultCPUAllocator: can't allocate memory")
+_NO_MEMORY: Final = (
+    "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+    "DefaultCPUAllocator: can't allocate memory",
+)  # fmt: skip
 
 
 class Cancelled(Exception):

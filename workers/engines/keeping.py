@@ -3,6 +3,7 @@
 Files are written by a thread of their own, one at a time, since the device must not wait for a disk.
 """
 
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ class Keeper:
         self._last = time.monotonic()
         self._writing: threading.Thread | None = None
         self._trouble: OSError | None = None
+        self._every = request.checkpoint_seconds
         self._found: bytes | None = None
         if request.resume_from is not None:
             self._found = self._read(request.resume_from)
@@ -49,9 +51,8 @@ class Keeper:
         """
         if self._trouble is not None:
             raise self._trouble
-        every = self._request.checkpoint_seconds
         busy = self._writing is not None and self._writing.is_alive()
-        return every is not None and not busy and time.monotonic() - self._last >= every
+        return self._every is not None and not busy and time.monotonic() - self._last >= self._every
 
     def keep(self, saved: Saved) -> None:
         """Write it and say so, from another thread."""
@@ -59,6 +60,11 @@ class Keeper:
         self._last = time.monotonic()
         self._writing = threading.Thread(target=self._write, args=(saved,), name="checkpoint", daemon=True)
         self._writing.start()
+
+    def stop(self, why: str) -> None:
+        """Keep nothing from now on; the run goes on without."""
+        self._every = None
+        sys.stderr.write(f"no checkpoints are kept: {why}\n")
 
     def wait(self) -> None:
         """Until what was begun is written and said: nothing of it may come after the request's last word."""

@@ -12,6 +12,7 @@ from diffusers import StableDiffusionXLPipeline, WanPipeline, WanVACEPipeline
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from diffusers.utils.logging import disable_progress_bar
 
+from workers.engines.faults import out_of_memory
 from workers.engines.sdxl_config import write_config
 from workers.errors import Misconfigured
 from workers.models import config_folder
@@ -83,7 +84,7 @@ def sentences(path: Path) -> Iterator[None]:
     except OSError as error:
         raise Misconfigured(f"{path} cannot be loaded: {_first_line(error)}", error_type="ModelUnreadable") from error
     except RuntimeError as error:
-        if type(error).__name__ == "OutOfMemoryError":
+        if out_of_memory(error):
             raise
         raise Misconfigured(f"{path} cannot be loaded: {_first_line(error)}", error_type="ModelUnreadable") from error
 

@@ -97,6 +97,19 @@ class Pool:
             self._release(held, say, request_id)
         return bool(others)
 
+    def spare(self, model: str, say: Say, request_id: str) -> bool:
+        """Move to the host what the model's last `bring` did not name. Says whether there was any.
+
+        Where there is no budget, the device's memory is the host's, and nothing is gained.
+        """
+        held = self.held.get(model)
+        if held is None or self.budget is None:
+            return False
+        idle = [part for part in held.parts if part.on_device and part.used != held.used]
+        if idle:
+            self._move(model, idle, "host", say, request_id)
+        return bool(idle)
+
     def _judge(self, model: str, wanted: Sequence[Part]) -> None:
         total = sum(part.bytes for part in wanted)
         if self.budget is not None and total > self.budget:
@@ -111,11 +124,7 @@ class Pool:
         """Stop as soon as there is room; the order of the three loops is the order in which things go."""
         if self.budget is None:
             return
-        for part in sorted(self._parts(), key=lambda part: part.used):
-            if self.bytes + needed <= self.budget:
-                return
-            if part.parkable and part.on_device and part not in keep:
-                self._move(self._owner(part), [part], "host", say, request_id)
+        self._park(self.budget - needed, keep, say, request_id)
         for held in sorted(self.held.values(), key=lambda held: held.used):
             if self.bytes + needed <= self.budget:
                 return
@@ -127,6 +136,14 @@ class Pool:
             if part.on_device and part not in keep:
                 self._move(own.name if own is not None else "", [part], "host", say, request_id)
 
+    def _park(self, most: int, keep: Sequence[Part], say: Say, request_id: str) -> None:
+        """A method of its own: nothing here may name a part any more when its model is released."""
+        for part in sorted(self._parts(), key=lambda part: part.used):
+            if self.bytes <= most:
+                return
+            if part.parkable and part.on_device and part not in keep:
+                self._move(self._owner(part), [part], "host", say, request_id)
+
     def _move(self, model: str, parts: Sequence[Part], to: Place, say: Say, request_id: str) -> None:
         started = self.clock()
         for part in parts:
@@ -134,23 +151,25 @@ class Pool:
             part.on_device = to == "device"
         if to == "host":
             self.free()
-        self._tell(model, parts, to, started, say, request_id)
+        size = sum(part.bytes for part in parts)
+        self._tell(model, [part.name for part in parts], size, to, started, say, request_id)
 
     def _release(self, held: Held, say: Say, request_id: str) -> None:
         """What another model holds as well stays."""
         started = self.clock()
         del self.held[held.name]
-        shared = list(self._parts())
-        gone = [part for part in held.parts if part not in shared]
+        shared = set(self._parts())
+        gone = {part.name: part.bytes for part in held.parts if part not in shared}  # a Part would hold its network
         held.forget()
         held.parts.clear()
         self.free()
-        self._tell(held.name, gone, "released", started, say, request_id)
+        self._tell(held.name, list(gone), sum(gone.values()), "released", started, say, request_id)
 
     def _tell(
         self,
         model: str,
-        parts: Sequence[Part],
+        parts: list[str],
+        size: int,
         to: Literal["device", "host", "released"],
         started: float,
         say: Say,
@@ -160,10 +179,10 @@ class Pool:
             Moved(
                 request_id=request_id,
                 model=model,
-                parts=[part.name for part in parts],
+                parts=parts,
                 to=to,
                 seconds=self.clock() - started,
-                bytes=sum(part.bytes for part in parts),
+                bytes=size,
             )
         )
 

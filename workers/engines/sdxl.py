@@ -55,6 +55,8 @@ class SdxlDrawing:
         """See `Drawing`. Besides, it raises what reading the reference and loading the adapter raise."""
         request = self._request
         with self._way() as (pipeline, how):
+            # diffusers brings it to float32 for a while, and leaves it there when that fails, as without memory.
+            pipeline.vae.to(pipeline.unet.dtype)
             words = encode(pipeline, request.prompt, request.negative_prompt)
             for indexes in self._missing():
                 # A scheduler holds the state of a run, so each gets one of its own.
