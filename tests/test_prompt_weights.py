@@ -76,3 +76,9 @@ def test_plain_text_stays_as_it_is(text: str) -> None:
     assert text_of(expected) == text
     if not set(text) & set("()[]\\"):
         assert weighted(text) == expected
+
+
+def test_a_product_beyond_all_numbers_is_still_a_weight() -> None:
+    """Two to the 1100th is infinite, and infinity times 0 would draw nothing but NaN."""
+    assert weighted("(" * 1100 + "(x:0)" + ":2)" * 1100) == [Weighted("x", 0)]
+    assert weighted("(" * 1100 + "x" + ":2)" * 1100) == [Weighted("x", 2)]

@@ -14,6 +14,9 @@ HIGHEST: Final = 2.0
 """A number outside of these is no weight but text; a product is brought to the nearer one. At 0 the words are as good
 as not there; beyond 1.6 pictures begin to break."""
 
+_LARGE: Final = 1e100
+"""Of a product on its way: infinity times 0 would be no number."""
+
 _PARTNER: Final = {")": "(", "]": "["}
 _TOKEN: Final = re.compile(
     r"""
@@ -50,7 +53,7 @@ def weighted(prompt: str) -> list[Weighted]:
             if factor is None:
                 factors.pop()
             else:
-                factors.append(factors[-1] * factor)
+                factors.append(min(factors[-1] * factor, _LARGE))
             bracket = True
         else:
             _append(found, piece, round(min(max(factors[-1], LOWEST), HIGHEST), 4), apart=bracket)

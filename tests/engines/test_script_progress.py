@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tests.engines.asking import request
 from tests.engines.scripted import original_folder
+from workers.engines.last_words import told
 from workers.engines.messages import Alive, Loaded, Message, Progress
 from workers.engines.script_progress import BEAT_SECONDS, ScriptProgress
 from workers.models import inspect_model
@@ -41,3 +42,9 @@ def test_bars_become_steps_and_silence_a_sign_of_life(tmp_path: Path) -> None:
     assert isinstance(last, Progress)
     assert isinstance(decoding, Alive)
     assert decoding.doing == "decoding"
+
+
+def test_a_prompt_of_short_lines_is_not_told() -> None:
+    """Logged as it is, it comes line by line."""
+    prompt = "a grey heron\nat dawn\nmist over a lake"
+    assert told([*prompt.splitlines(), "RuntimeError: 7"], prompt) == "RuntimeError: 7"

@@ -31,7 +31,8 @@ def bar(line: str) -> tuple[int, int] | None:
 def told(lines: Iterable[str], prompt: str) -> str:
     """The last lines that are no progress bars, without those that quote the prompt: histories hold none.
 
-    WAN's code logs the prompt in several ways, so a line is left out that shares 16 characters in a row with it.
+    WAN's code logs the prompt in several ways, so a line is left out that shares 16 characters in a row with it, and a
+    shorter one that is a part of it.
     """
     kept = [line[:TOLD_LENGTH] for line in lines if bar(line) is None and not _quotes(line, prompt)]
     return "; ".join(kept[-TOLD_LINES:])
@@ -40,6 +41,8 @@ def told(lines: Iterable[str], prompt: str) -> str:
 def _quotes(line: str, prompt: str) -> bool:
     if 0 < len(prompt) < _WINDOW:
         return re.search(rf"(?<!\w){re.escape(prompt)}(?!\w)", line) is not None
+    if len(line) < _WINDOW:
+        return line in prompt
     return any(line[at : at + _WINDOW] in prompt for at in range(len(line) - _WINDOW + 1))
 
 
