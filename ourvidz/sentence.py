@@ -218,7 +218,7 @@ def _waiting(s: Situation) -> str:
 def _obstacle(s: Situation) -> tuple[str, str] | None:
     """Why nobody takes the job, and until when; None when it is only a matter of its turn."""
     job = s.job
-    if s.paused is not None:
+    if s.paused is not None and job.state is not State.CALLBACK:
         why = f" ({clause(s.paused['reason'])})" if s.paused.get("reason") else ""
         by = clause(s.paused.get("paused_by") or "somebody")
         return f"{by} paused {s.paused['name']} {since(s.paused['paused_at'], s.now)} ago{why}", "when that is resumed"

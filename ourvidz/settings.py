@@ -62,10 +62,12 @@ def _storage(url: str) -> str:
 
 
 def _hosts(hosts: str) -> str:
-    for entry in filter(None, (part.strip() for part in hosts.split(","))):
-        if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/@\[\]]+):[0-9]{1,5}", entry):
-            raise ValueError("not host:port")
-    return hosts
+    from workers.references.urls import parse  # as references' own URLs are read, or an entry would match none
+
+    entries = [part.strip() for part in hosts.split(",") if part.strip()]
+    if not all(re.fullmatch(r"(\[[^\s\[\]]+\]|[^\s:/@\[\]]+):[0-9]+", entry) for entry in entries):
+        raise ValueError("not host:port")
+    return ",".join(parse(f"http://{entry}").host_port for entry in entries)
 
 
 def _device(device: str) -> str:
@@ -133,13 +135,13 @@ class Settings(BaseSettings):
         False, "Whether it honours --image, --first_frame and --last_frame. Upstream's does not.", "true or false"
     )
     wan_script_seconds: float = _setting(
-        3600.0, "Its time limit for a job.", "a number from 1 to 14400", ge=1, le=14_400, allow_inf_nan=False
+        3600.0, "Its time limit for a job.", "a number from 1 to 14000", ge=1, le=14_000, allow_inf_nan=False
     )
     qwen_model: Folder | None = _setting(
         None, "Enhances prompts. Without it they are used as they are.", "a transformers folder of Qwen2.5"
     )
     enhance_seconds: float = _setting(
-        60.0, "What an enhancement may take.", "a number from 1 to 600", ge=1, le=600, allow_inf_nan=False
+        60.0, "What an enhancement may take.", "a number from 1 to 300", ge=1, le=300, allow_inf_nan=False
     )
     enhance_tokens: int = _setting(
         200, "The longest answer of the enhancer.", "a whole number from 16 to 1024", ge=16, le=1024
@@ -251,7 +253,7 @@ class Settings(BaseSettings):
     @property
     def reference_hosts(self) -> frozenset[str]:
         """host:port of `allowed_reference_hosts`."""
-        return frozenset(filter(None, (part.strip() for part in self.allowed_reference_hosts.split(","))))
+        return frozenset(filter(None, self.allowed_reference_hosts.split(",")))
 
     @property
     def storage_dir(self) -> Path | None:

@@ -154,7 +154,9 @@ def _apply(job: Job, stored: Stored) -> Job:
             return replace(_closed(job, at, "assets lost", message=reason), assets=assets)
         case e.ReferencesLost(reason=reason):
             # The checkpoint goes too: what is fetched now may be less than what its steps were drawn with.
-            return replace(_closed(job, at, "refs lost", message=reason), checkpoint=None)
+            # So do the notes on those that were missing: they are asked for once more.
+            degraded = tuple(note for note in job.degraded if note[0] != "references")
+            return replace(_closed(job, at, "refs lost", message=reason), checkpoint=None, degraded=degraded)
         case e.CallbackSent() as event:
             call = Callback(
                 run=job.run,
@@ -254,6 +256,7 @@ def _next_run(job: Job, event: e.Requeued, at: datetime) -> Job:
         cancel_reason=job.cancel_reason if outcome is Outcome.CANCELLED else None,
         resume_at=None,
         degraded=job.degraded if made else (),
+        media=job.media if made else None,
         assets=(*job.assets, *(replace(asset, run=event.run) for asset in job.current_assets)) if made else job.assets,
     )
 

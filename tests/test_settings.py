@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from ourvidz import layers, reference
 from ourvidz.layers import NAMES, SettingsError, gather
@@ -162,3 +163,12 @@ def test_the_documentation_says_what_the_program_does(name: str) -> None:
     """Run `python -m ourvidz.reference` when this fails."""
     text = (Path(reference.__file__).parent.parent / "docs" / name).read_text("utf-8")
     assert reference.fill(text) == text
+
+
+def test_allowed_hosts_are_read_as_the_urls_of_references_are() -> None:
+    """Otherwise an entry would look right and match nothing."""
+    given = " a.example:80 , [0:0::1]:080,127.0.0.1:8000"
+    assert Settings(allowed_reference_hosts=given).reference_hosts == {"a.example:80", "[::1]:80", "127.0.0.1:8000"}
+    for wrong in ("a.example", "a.example:99999", "a.example:80/path", "a b:80"):
+        with pytest.raises(ValidationError):
+            Settings(allowed_reference_hosts=wrong)

@@ -86,7 +86,7 @@ def _set(face: Face, name: str, *, paused: bool, by: str | None, reason: str, as
 
         say(f"{name}: {pause_of(queue, now)}")
     if not changed:
-        note(f"it {'was paused' if paused else 'was not paused'} already; nothing was changed")
+        note(f"it {'was paused already' if paused else 'was not paused'}; nothing was changed")
 
 
 def _document(queue: "Queue", now: Any, lists: dict[str, int]) -> dict[str, Any]:

@@ -47,11 +47,10 @@ _FREE: Final = and_(
     jobs.c.finished_at.is_(None),
     jobs.c.worker_id.is_(None),
     or_(jobs.c.resume_at.is_(None), jobs.c.resume_at <= bindparam("now", type_=Utc)),
-    jobs.c.queue.not_in(_PAUSED),
     jobs.c.id.not_in(bindparam("passed_over", expanding=True)),
 )
 _TOLD: Final = jobs.c.state == State.CALLBACK.value
-_TO_DRAW: Final = and_(~_TOLD, jobs.c.job_type.in_(bindparam("types", expanding=True)))
+_TO_DRAW: Final = and_(~_TOLD, jobs.c.queue.not_in(_PAUSED), jobs.c.job_type.in_(bindparam("types", expanding=True)))
 
 
 def _in_order(which: ColumnElement[bool], *columns: ColumnElement[Any]) -> Select[Any]:

@@ -281,6 +281,17 @@ def test_claims_pass_over_what_is_not_due_paused_or_of_another_type(store: Event
     assert len(store.claim(claimant(types=["video_fast"]), drawing=9)) == 1
 
 
+def test_an_outcome_is_told_though_its_queue_is_paused(store: EventStore) -> None:
+    store.admit([new_job(queue="held_queue")])
+    (job,) = store.claim(claimant(), drawing=1)
+    with store.write() as connection:
+        connection.execute(text("INSERT INTO queues (name, paused_at) VALUES ('held_queue', :at)"), {"at": store.now()})
+    failed = decisions.trouble(job, error_class="permanent", error_type="X", message="m", now=store.now(), jitter=1.0)
+    decided = store.append(job, [*decisions.start(job), *failed])
+    store.append(decided, decisions.interrupt(decided, reason="drained", by="w", now=store.now(), counts=False))
+    assert [told.id for told in store.claim(claimant(), drawing=9, telling=9)] == [job.id]
+
+
 def test_two_claimants_never_get_the_same_job(store: EventStore) -> None:
     store.admit([new_job() for _ in range(40)])
     got: list[str] = []
