@@ -192,3 +192,21 @@ def test_what_was_brought_is_there_and_the_budget_holds(
         held = {part.name for one in bench.pool.held.values() for part in one.parts}
         there = sum(sizes[name] for name in held if bench.places[name] == "device")
         assert there == bench.pool.bytes <= budget
+
+
+def test_a_part_that_does_not_get_through_is_brought_back_and_what_did_is_told() -> None:
+    """Half of a network on the device would be counted by nobody."""
+    bench = two(None)
+    places: list[str] = []
+
+    def stuck(to: Place) -> None:
+        places.append(to)
+        if to == "device":
+            raise MemoryError
+
+    bench.hold("large", bench.part("vae", DECODER), Part("unet", DRAWING, stuck))
+    with pytest.raises(MemoryError):
+        bench.bring("large", "vae", "unet")
+    assert places == ["device", "host"]
+    assert [said.parts for said in bench.said] == [["vae"]]
+    assert bench.pool.bytes == DECODER

@@ -113,9 +113,11 @@ class Run:
     adapters: dict[str, str] = field(default_factory=dict)
     _measuring: bool = False
     keeper: Keeper = field(init=False)
+    _precision: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.keeper = Keeper(self.request, self.say)
+        self._precision = str(_denoiser(self.resident.pipeline).dtype).removeprefix("torch.")
 
     def of(
         self,
@@ -153,6 +155,8 @@ class Run:
                     skipped.close()
                     tensors["latents"] = put_back(saved, pipeline, generators, tensors["latents"])
                     last = time.monotonic()
+                    if saved.step == pipeline.num_timesteps:
+                        self.say(Alive(request_id=self.request.request_id, doing="decoding"))
                 return tensors
             if adjust is not None:
                 tensors["latents"] = adjust(pipeline, index, tensors["latents"])
@@ -215,7 +219,7 @@ class Run:
             "render scale": str(self.resident.spec.render_scale),
             "versions": {**self.host.versions, **self.adapters},
             "device": [self.host.device_name, self.host.threads],
-            "precision": str(_denoiser(pipeline).dtype),
+            "precision": self._precision,
             "scheduler": [
                 type(pipeline.scheduler).__name__,
                 sha256(json.dumps(config, sort_keys=True, default=str).encode()),
@@ -224,13 +228,14 @@ class Run:
 
     def generated(self) -> Generated:
         """The last word of the request."""
+        self.keeper.end()
         return Generated(
             request_id=self.request.request_id,
             device_seconds=self.seconds,
             engine=self.host.engine,
             model_digest=self.resident.digest,
             memory=self.memory or device.memory(self.host.device),
-            versions={**self.host.versions, **self.adapters},
+            versions={**self.host.versions, **self.adapters, "precision": self._precision},
             threads=self.host.threads,
             batches=self.batches or [self.request.num_images],
             render_scale=str(self.resident.spec.render_scale),

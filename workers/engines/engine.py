@@ -102,7 +102,11 @@ class DiffusersEngine:
         """
         judge(request)
         source = self._source(request)
-        drawing, resident = self._drawing(source, request, say)
+        while (made := self._made(source, request, say)) is None:
+            device.free()
+            if not self.pool.release_others(source.name, say, request.request_id):
+                raise MemoryError(f"no memory to load {source.name}")
+        drawing, resident = made
         if cancelled():
             raise Cancelled
         if len(set(request.done)) == request.num_images:
@@ -149,6 +153,15 @@ class DiffusersEngine:
             if cancelled():
                 raise Cancelled
             return enhanced(resident, request, say, cancelled)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            return None
+
+    def _made(self, source: Source, request: Generate, say: Say) -> tuple[Drawing, Resident | None] | None:
+        """The drawing, its model loaded; None when there was no memory for that."""
+        try:
+            return self._drawing(source, request, say)
         except Exception as error:
             if not out_of_memory(error):
                 raise

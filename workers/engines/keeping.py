@@ -26,6 +26,7 @@ class Keeper:
         self._trouble: OSError | None = None
         self._every = request.checkpoint_seconds
         self._found: bytes | None = None
+        self._used = False
         if request.resume_from is not None:
             self._found = self._read(request.resume_from)
 
@@ -42,7 +43,15 @@ class Keeper:
             self._found = None
             self._discard(str(error))
             return None
-        return saved if saved.part == part else None
+        if saved.part != part:
+            return None
+        self._used = True
+        return saved
+
+    def end(self) -> None:
+        """Tell of a checkpoint that waited for its part in vain: the batch was composed otherwise this time."""
+        if self._found is not None and not self._used:
+            self._discard("the batch was drawn in other parts")
 
     def due(self) -> bool:
         """Whether the state after this step is to be kept. Not while the last one is still being written.

@@ -146,13 +146,22 @@ class Pool:
 
     def _move(self, model: str, parts: Sequence[Part], to: Place, say: Say, request_id: str) -> None:
         started = self.clock()
-        for part in parts:
-            part.move(to)
-            part.on_device = to == "device"
-        if to == "host":
-            self.free()
-        size = sum(part.bytes for part in parts)
-        self._tell(model, [part.name for part in parts], size, to, started, say, request_id)
+        moved: list[Part] = []
+        try:
+            for part in parts:
+                try:
+                    part.move(to)
+                except Exception:
+                    part.move("host")  # half of it may be on the device already, and nobody would count it
+                    raise
+                part.on_device = to == "device"
+                moved.append(part)
+        finally:
+            if to == "host":
+                self.free()
+            if moved:
+                size = sum(part.bytes for part in moved)
+                self._tell(model, [part.name for part in moved], size, to, started, say, request_id)
 
     def _release(self, held: Held, say: Say, request_id: str) -> None:
         """What another model holds as well stays."""

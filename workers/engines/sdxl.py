@@ -14,8 +14,9 @@ from diffusers import StableDiffusionXLImg2ImgPipeline
 from PIL import Image
 
 from workers.adapters import IMAGE_ENCODER
+from workers.engines.config import LOADING
 from workers.engines.drawing import Host, Resident, Run, Say, deliver, described, seed_of
-from workers.engines.messages import Generate
+from workers.engines.messages import Alive, Generate
 from workers.engines.png import encode_png
 from workers.engines.prompting import encode
 from workers.engines.sdxl_adapter import NETWORK, adapter_digest, adapter_of
@@ -42,6 +43,8 @@ class SdxlDrawing:
             self._run.reference_way = "img2img"
             if host.sdxl_ip_adapter is not None:
                 self._run.reference_way = f"{NETWORK}:{request.reference_type}"
+                # The first time every byte of it is read, which may take longer than a silence is allowed to be.
+                say(Alive(request_id=request.request_id, doing=f"{LOADING} {IP_ADAPTER}"))
                 self._run.adapters = {IP_ADAPTER: adapter_digest(host, resident)}
 
     def reduce(self) -> str | None:

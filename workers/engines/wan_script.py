@@ -14,7 +14,7 @@ from workers.engines.config import WanScript
 from workers.engines.drawing import Host, Say, deliver
 from workers.engines.faults import Cancelled, InvalidParameters
 from workers.engines.last_words import TRIES, failure, out_of_memory, told
-from workers.engines.messages import Generate, Generated, Reduced
+from workers.engines.messages import Generate, Generated, Moved, Reduced
 from workers.engines.png import encode_png
 from workers.engines.program import GRACE_SECONDS, Program
 from workers.engines.script_progress import ScriptProgress
@@ -101,6 +101,16 @@ class WanScriptDrawing:
                 self._write()
             finally:
                 shutil.rmtree(self._folder, ignore_errors=True)
+        # Whoever prefers jobs of loaded models must not take this one for such: it ended with its program.
+        gone = Moved(
+            request_id=self._request.request_id,
+            model=self._spec.name,
+            parts=[],
+            to="released",
+            seconds=0.0,
+            bytes=self._spec.bytes,
+        )
+        self._say(gone)
         honoured = self._request.references and self._script.references
         self._say(
             Generated(
