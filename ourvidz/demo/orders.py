@@ -60,9 +60,9 @@ WISHES: Final = (
     Wish("image7b_high_enhanced", "a fox in the snow, from this frame on", 24, 1, {"start": "dawn.png"}),
     Wish("video_fast", "waves on a black beach", 31),
     Wish("video_fast", "the day begins over the sea", 32, 1, {"start": "dawn.png"}),
-    Wish("video_high", "the day ends over the sea", 33, 1, {"end": "night.png"}),
+    Wish("video_high", "clouds over the old town", 33, 1, {"single": "dawn.png"}),
     Wish("video7b_fast_enhanced", "from day to night over the old town", 34, 1, _HELD),
-    Wish("video7b_high_enhanced", "clouds over the old town", 35, 1, {"single": "dawn.png"}),
+    Wish("video7b_high_enhanced", "the day ends over the sea", 35, 1, {"end": "night.png"}),
 )
 
 
