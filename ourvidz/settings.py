@@ -70,6 +70,17 @@ def _hosts(hosts: str) -> str:
     return ",".join(parse(f"http://{entry}").host_port for entry in entries)
 
 
+def _address(address: str) -> str:
+    if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/@\[\]]+):[0-9]{1,5}", address) or not port_of(address) < 65_536:
+        raise ValueError("not host:port")
+    return address
+
+
+def port_of(address: str) -> int:
+    """The port of host:port."""
+    return int(address.rpartition(":")[2])
+
+
 def _device(device: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise ValueError("not a device")
@@ -178,6 +189,10 @@ class Settings(BaseSettings):
         15.0, "How much device time may lie between two checkpoints of a generation. 0 keeps every step.",
         "a number from 0 to 3600", ge=0, le=3600, allow_inf_nan=False,
     )  # fmt: skip
+    drain_seconds: float = _setting(
+        30.0, "How long what is in work may go on after SIGTERM, if it ends by then. 0 hands back at once.",
+        "a number from 0 to 3600", ge=0, le=3600, allow_inf_nan=False,
+    )  # fmt: skip
     allowed_reference_hosts: Annotated[str, AfterValidator(_hosts)] = _setting(
         "", "Where references may be although the address is not public.", "host:port, comma-separated"
     )
@@ -201,6 +216,9 @@ class Settings(BaseSettings):
     embed_prompt: bool = _setting(True, "Whether the metadata of files holds the prompt.", "true or false")
     max_payload_bytes: int = _setting(
         1_048_576, "Larger payloads are refused.", "a whole number from 1024 to 16777216", ge=1024, le=16_777_216
+    )
+    health_address: Annotated[str, AfterValidator(_address)] | None = _setting(
+        None, "Where /live and /ready are answered over HTTP. Without it, nowhere.", "host:port"
     )
     log_format: Literal["auto", "console", "json"] = _setting(
         "auto", "auto is console on a terminal and json elsewhere.", "auto, console or json"

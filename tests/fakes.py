@@ -284,7 +284,7 @@ class FakeEngine:
         else:
             yield from self._draw(request)
 
-    def cancel(self, request_id: str) -> None:
+    def cancel(self, request_id: str, *, keep: bool = False) -> None:
         with around(self._effect, "engine.cancel"):
             self.cancelled.append(request_id)
 

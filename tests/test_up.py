@@ -12,8 +12,9 @@ import redis
 from ourvidz import settings as settings_module
 from ourvidz.demo.service import embedded
 from ourvidz.layers import SettingsError
+from ourvidz.processes.child import Child
 from ourvidz.processes.holding import hold
-from ourvidz.processes.up import Child, child_environment
+from ourvidz.processes.up import child_environment
 from ourvidz.processes.valkey import EmbeddedValkey
 from ourvidz.settings import Settings
 

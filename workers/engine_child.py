@@ -17,6 +17,7 @@ from typing import Final
 from workers.engines.config import LOADING, EngineConfig, Start
 from workers.engines.messages import (
     MAX_MESSAGE,
+    PAUSED,
     Alive,
     Cancel,
     Enhanced,
@@ -140,19 +141,22 @@ class Child:
             except BrokenPipeError:
                 log.debug("engine process %d no longer listens", self.process.pid)
 
-    def withdraw(self, outstanding: Outstanding) -> None:
-        """Cancel a request. One that is not on the device has its last word at once; the process throws it away."""
+    def withdraw(self, outstanding: Outstanding, *, keep: bool = False) -> None:
+        """Cancel a request, with `keep` after a checkpoint.
+
+        One that is not on the device has its last word at once; the process throws it away.
+        """
         if outstanding.started:
             outstanding.cancelled_at = outstanding.cancelled_at or time.monotonic()
         elif self.outstanding.pop(outstanding.request_id, None) is not None:
             word = Failed(
                 request_id=outstanding.request_id,
                 error_class="cancelled",
-                error_type="Cancelled",
+                error_type=PAUSED if keep else "Cancelled",
                 message="Cancelled before the device took it up",
             )
             outstanding.answers.put(word)
-        self.send(Cancel(request_id=outstanding.request_id))
+        self.send(Cancel(request_id=outstanding.request_id, keep=keep))
 
     def watch(self, on_ready: Callable[[], None]) -> None:
         """Deliver messages until the process is dead and reaped. Kills it when a limit is passed.

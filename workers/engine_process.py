@@ -90,13 +90,13 @@ class EngineProcess:
         child.send(request)
         return self._answers(outstanding)
 
-    def cancel(self, request_id: str) -> None:
+    def cancel(self, request_id: str, *, keep: bool = False) -> None:
         """See `workers.ports.Engine.cancel`. A process that does not stop within its limit is killed."""
         with self._changed:
             child = self._child
             outstanding = None if child is None else child.outstanding.get(request_id)
         if child is not None and outstanding is not None:
-            child.withdraw(outstanding)
+            child.withdraw(outstanding, keep=keep)
             self._wake()  # now there is a limit to watch
 
     def close(self, *, seconds: float = 10.0) -> None:

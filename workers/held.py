@@ -19,11 +19,15 @@ STAGE_LIMITS: Final[dict[State, float]] = {
 """Seconds. A stage that takes longer is not renewed: its lease ends, and another worker takes the job up."""
 
 
+Progress = dict[str, Any]
+"""How far an attempt is: step, of and seconds; or doing, in words."""
+
+
 @dataclass
 class _Held:
     job: Job
     until: float
-    progress: str | None = None
+    progress: Progress | None = None
 
 
 class Held:
@@ -59,20 +63,25 @@ class Held:
             if known is not None and known.job.token <= job.token:
                 del self._jobs[job.id]
 
-    def progress(self, job_id: str, progress: dict[str, Any]) -> None:
+    def progress(self, job_id: str, progress: Progress) -> None:
         """How far the attempt is, for the next heartbeat."""
         with self._lock:
             if job_id in self._jobs:
-                self._jobs[job_id].progress = json.dumps(progress)
+                self._jobs[job_id].progress = progress
 
     def renewable(self, *, monotonic: float) -> dict[str, tuple[int, str | None]]:
         """Job id → token and progress of those whose stage is within its time limit."""
         with self._lock:
             return {
-                job_id: (held.job.token, held.progress)
+                job_id: (held.job.token, None if held.progress is None else json.dumps(held.progress))
                 for job_id, held in self._jobs.items()
                 if monotonic <= held.until
             }
+
+    def in_work(self) -> list[tuple[Job, Progress | None]]:
+        """What is held, and how far each is."""
+        with self._lock:
+            return [(held.job, held.progress) for held in self._jobs.values()]
 
     def jobs(self) -> list[Job]:
         """What is held."""

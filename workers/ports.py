@@ -34,8 +34,11 @@ class Engine(Protocol):
         complete; the next call finds a new process.
         """
 
-    def cancel(self, request_id: str) -> None:
-        """Stop that request at its next step, or at once where it waits. Unknown ids are ignored."""
+    def cancel(self, request_id: str, *, keep: bool = False) -> None:
+        """Stop that request at its next step, or at once where it waits. Unknown ids are ignored.
+
+        With `keep` a checkpoint of that step is kept first, and the request's last word says that it was paused.
+        """
 
 
 class Bucket(Protocol):

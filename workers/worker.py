@@ -10,8 +10,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from statemachine import decisions
-from statemachine.errors import FencedOut, StaleJob, StoreAway
+from statemachine.errors import StoreAway
 from statemachine.job import Job
 from statemachine.states import State
 from statemachine.store import EventStore
@@ -20,6 +19,7 @@ from statemachine.store.claims import Claimant
 from statemachine.store.reading import unwanted
 from statemachine.store.writer import Writer
 from workers.claiming import Claiming
+from workers.draining import Draining
 from workers.generations import generation_ended
 from workers.held import Held
 from workers.lane import Handler, Lane
@@ -131,6 +131,9 @@ class Worker:
             job_types=identity.job_types,
             lease_seconds=identity.lease_seconds,
         )
+        self._draining = Draining(
+            store, self.writer, self.held, ports.engine, self.lanes["engine"], worker_id=identity.worker_id
+        )
         self._claims = Claiming(
             claimant,
             store,
@@ -224,34 +227,23 @@ class Worker:
             }
         )
 
+    def drain(self) -> None:
+        """Claim nothing any more, and have everybody know at the next heartbeat."""
+        self.draining = True
+        self._seen_at = None
+
+    def drain_tick(self, left: float) -> bool:
+        """Put off what cannot end within `left` seconds. See `Draining.tick`; call `drain` before."""
+        return self._draining.tick(left)
+
     def hand_back(self, reason: str) -> int:
         """Give up every lease that is still held; it costs the jobs no attempt. Returns how many.
 
-        Set `draining` before, or the next claim takes them again.
+        Call `drain` before, or the next claim takes them again.
         """
         with self._claiming:  # a claim that was under way is handed back as well
             held = self.held.jobs()
-        return sum(self._give_back(job, reason) for job in held)
-
-    def _give_back(self, job: Job, reason: str) -> bool:
-        """A lane may write at the same time: then its write stands, and the lease is given up behind it."""
-        while True:
-            fresh = self.store.load(job.id)
-            if fresh.token != job.token or fresh.worker_id != self.identity.worker_id:
-                self.held.release(job)
-                return False
-            events = decisions.interrupt(
-                fresh, reason=reason, by=self.identity.worker_id, now=self.store.now(), counts=False
-            )
-            try:
-                self.writer.append(fresh, events, worker_id=self.identity.worker_id)
-            except StaleJob:
-                continue
-            except (FencedOut, StoreAway) as error:
-                log.warning("lease not handed back", job=job.id, reason=str(error))
-                return False
-            self.held.release(job)
-            return True
+        return sum(self._draining.give_back(job, reason) for job in held)
 
     def sweep_spool(self) -> int:
         """Remove what finished jobs left in this host's spool, after a crash between the end and the cleaning."""

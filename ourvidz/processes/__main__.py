@@ -20,8 +20,10 @@ def main() -> int:
     parser.add_argument("process", choices=("up", "ingress", "worker", "supervisor"))
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--device")
+    parser.add_argument("--tell", type=int, help="the descriptor by which `up` hears how the process is")
     arguments = parser.parse_args()
-    die_with_parent(arguments.parent, signal.SIGTERM)
+    parent, tell = arguments.parent, arguments.tell
+    die_with_parent(parent, signal.SIGTERM)
     try:
         settings = settings_module.load()
         set_up(settings.log_format, settings.log_level)
@@ -29,11 +31,11 @@ def main() -> int:
             case "up":
                 return up.main(settings)
             case "ingress":
-                return ingress.main(settings, parent=arguments.parent)
+                return ingress.main(settings, parent=parent, tell=tell)
             case "supervisor":
-                return supervisor.main(settings, parent=arguments.parent)
+                return supervisor.main(settings, parent=parent, tell=tell)
             case _:
-                return worker.main(settings, device=arguments.device, parent=arguments.parent)
+                return worker.main(settings, device=arguments.device, parent=parent, tell=tell)
     except (SettingsError, StatemachineError) as error:
         structlog.get_logger().error("cannot run", reason=str(error))
         return 1

@@ -2,16 +2,22 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
 
 from ourvidz import wiring
+from ourvidz.processes.condition import Condition
 from ourvidz.processes.lifelines import Stop
+from ourvidz.processes.pulse import Pulse
+from ourvidz.processes.telling import Telling
 from ourvidz.settings import Settings
 
 FIRST_BACKOFF: Final = 0.5
 LONGEST_BACKOFF: Final = 30.0
+LOOP_SECONDS: Final = 180.0
+"""A list is looked at within this, whatever Redis and the database do."""
 
 log = structlog.get_logger()
 
@@ -23,10 +29,11 @@ class Serves(Protocol):
         """See `workers.ingress.Ingress.serve_once`."""
 
 
-def serve(ingress: Serves, draining: threading.Event) -> None:
+def serve(ingress: Serves, draining: threading.Event, beat: Callable[[], None] = lambda: None) -> None:
     """Serve until told to stop, whatever is raised: a list that nobody serves looks just like a quiet one."""
     failures = 0
     while not draining.is_set():
+        beat()
         try:
             ingress.serve_once(1.0, wait=draining.wait)
             failures = 0
@@ -37,19 +44,30 @@ def serve(ingress: Serves, draining: threading.Event) -> None:
             draining.wait(seconds)
 
 
-def main(settings: Settings, *, parent: int | None = None) -> int:
-    """Take jobs from both lists until told to stop."""
+def main(settings: Settings, *, parent: int | None = None, tell: int | None = None) -> int:
+    """Take jobs from both lists until told to stop. `tell` is the descriptor by which `up` hears how it is."""
     stop = Stop(parent).listen()
     store = wiring.checked_store(settings)
     ingresses = wiring.ingresses(settings, store)
 
-    threads = [threading.Thread(target=serve, args=(ingress, stop.draining), daemon=True) for ingress in ingresses]
+    pulse = Pulse()
+    threads = []
+    for ingress in ingresses:
+        beat = partial(pulse.beat, f"list {ingress.lists.queue}", LOOP_SECONDS)
+        threads.append(threading.Thread(target=serve, args=(ingress, stop.draining, beat), daemon=True))
     for thread in threads:
         thread.start()
     log.info("ingress up", lists=[ingress.lists.queue for ingress in ingresses])
-    stop.draining.wait()
-    for thread in threads:
-        thread.join(timeout=10)
+
+    def condition() -> Condition:
+        return Condition(still=pulse.still(), unready=["draining"] if stop.draining.is_set() else [])
+
+    with Telling.of(settings, condition, parent=tell) as telling:
+        stop.draining.wait()
+        pulse.end()
+        telling.stopping()
+        for thread in threads:
+            thread.join(timeout=10)
     for ingress in ingresses:
         ingress.close()
     store.close()

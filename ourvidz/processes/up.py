@@ -1,11 +1,7 @@
 """`ourvidz up`: ingress, one worker a device and a supervisor, each a process; what dies is started again."""
 
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -13,62 +9,24 @@ from pydantic import SecretStr
 
 from ourvidz import layers, wiring
 from ourvidz.migrate import upgrade
+from ourvidz.processes import worker
+from ourvidz.processes.child import Child, together
+from ourvidz.processes.condition import Condition
 from ourvidz.processes.holding import hold
 from ourvidz.processes.lifelines import Stop
+from ourvidz.processes.notify import VARIABLES as NOTIFY
+from ourvidz.processes.pulse import Pulse
+from ourvidz.processes.telling import Telling
 from ourvidz.processes.valkey import EmbeddedValkey
 from ourvidz.settings import Settings
 
 LOOK_SECONDS: Final = 0.25
-FIRST_BACKOFF: Final = 0.2
-LONGEST_BACKOFF: Final = 30.0
-SETTLED_SECONDS: Final = 20.0
-"""Who lived so long is started again at once when it dies."""
-FAREWELL_SECONDS: Final = 40.0
+LOOP_SECONDS: Final = 60.0
+"""All children are looked at within this."""
+FAREWELL_SECONDS: Final = worker.FAREWELL_SECONDS + 10.0
+"""What the children may take beyond `drain_seconds`."""
 
 log = structlog.get_logger()
-
-
-@dataclass
-class Child:
-    """One process that is to run, and how often it did not."""
-
-    name: str
-    arguments: list[str]
-    environment: Mapping[str, str]
-    process: subprocess.Popen[bytes] | None = None
-    failures: int = 0
-    started_at: float = 0.0
-    not_before: float = 0.0
-    start: Callable[..., "subprocess.Popen[bytes]"] = subprocess.Popen
-
-    def look(self, now: float) -> None:
-        """Start it where it is not running and its backoff is over."""
-        if self.process is not None:
-            code = self.process.poll()
-            if code is None:
-                return
-            wait = self._failed(now, settled=now - self.started_at > SETTLED_SECONDS)
-            log.warning("process ended: it is started again", process=self.name, code=code, seconds=wait)
-            self.process = None
-        if now >= self.not_before:
-            command = [sys.executable, "-m", "ourvidz.processes", *self.arguments, "--parent", str(os.getpid())]
-            try:
-                self.process = self.start(
-                    command, env=dict(self.environment), stdin=subprocess.DEVNULL, start_new_session=True
-                )
-            except OSError as error:  # no memory, no descriptors, no processes left: perhaps later
-                wait = self._failed(now, settled=False)
-                log.error("process cannot be started", process=self.name, reason=str(error), again_in=wait)
-                return
-            self.started_at = now
-            log.info("process started", process=self.name, pid=self.process.pid)
-
-    def _failed(self, now: float, *, settled: bool) -> float:
-        """Count it, unless it had settled, and return the seconds until the next start."""
-        self.failures = 0 if settled else self.failures + 1
-        wait = 0.0 if settled else min(FIRST_BACKOFF * 2.0 ** min(self.failures - 1, 16), LONGEST_BACKOFF)
-        self.not_before = now + wait
-        return wait
 
 
 def main(settings: Settings) -> int:
@@ -81,18 +39,48 @@ def main(settings: Settings) -> int:
         redis_url = valkey.start()
         log.info("embedded Valkey up", url_in=str(settings.data_dir / "valkey" / "url"))
     stop = Stop().listen()  # not before: it starts a thread, and until here there is nothing that must end in order
+    pulse, children = Pulse(), list[Child]()
+
+    def condition() -> Condition:
+        if stop.draining.is_set():
+            return Condition(still=pulse.still(), unready=["draining"])
+        now = time.monotonic()
+        unready = [] if children else ["starting"]
+        own = Condition(still=pulse.still(), unready=unready)
+        return together([own, *(child.condition(now) for child in children)])
+
+    try:
+        with Telling.of(settings, condition) as telling:
+            return _run(settings, redis_url, valkey, stop, children, pulse, telling)
+    finally:
+        if valkey is not None:
+            valkey.stop()
+        os.close(held)
+
+
+def _run(
+    settings: Settings,
+    redis_url: str,
+    valkey: EmbeddedValkey | None,
+    stop: Stop,
+    children: list[Child],
+    pulse: Pulse,
+    telling: Telling,
+) -> int:
+    """Fill `children`, keep them running until told to stop, and stop them."""
     before, after = upgrade(settings.database_url)
     if before != after:
         log.info("database upgraded", before=before, after=after)
     environment = child_environment(settings, redis_url)
-    children = [Child("ingress", ["ingress"], environment), Child("supervisor", ["supervisor"], environment)]
-    children += [
+    workers = [
         Child(f"worker {device}", ["worker", "--device", device], environment) for device in wiring.devices(settings)
     ]
+    children += [Child(name, [name], environment) for name in ("ingress", "supervisor")] + workers
     code = 0
     try:
         while not stop.draining.is_set():
             now = time.monotonic()
+            pulse.beat("up", LOOP_SECONDS)
             for child in children:
                 child.look(now)
             if valkey is not None and not valkey.running:
@@ -101,20 +89,19 @@ def main(settings: Settings) -> int:
                 break
             stop.draining.wait(LOOK_SECONDS)
     finally:
-        _stop(children, stop)
-        if valkey is not None:
-            valkey.stop()
-        os.close(held)
+        pulse.end()
+        telling.stopping()
+        _stop(children, stop, settings.drain_seconds + FAREWELL_SECONDS)
     log.info("all down")
     return code
 
 
-def _stop(children: list[Child], stop: Stop) -> None:
+def _stop(children: list[Child], stop: Stop, seconds: float) -> None:
     """Let each child drain; who does not within the time, or at a second signal, is killed."""
     running = [child.process for child in children if child.process is not None and child.process.poll() is None]
     for process in running:
         process.terminate()
-    until = time.monotonic() + FAREWELL_SECONDS
+    until = time.monotonic() + seconds
     hurried = False
     while any(process.poll() is None for process in running) and time.monotonic() < until:
         if stop.now.is_set() and not hurried:
@@ -133,16 +120,17 @@ def _stop(children: list[Child], stop: Stop) -> None:
 def child_environment(settings: Settings, redis_url: str | None) -> dict[str, str]:
     """The environment in which a child finds these settings and no others, wherever ours came from.
 
-    What is None here is None there: no variable of ours is handed on, and no settings file is read.
+    What is None here is None there: no variable of ours is handed on, and no settings file is read. `up` alone
+    answers at `health_address` and speaks with systemd.
     """
-    known = {*layers.VARIABLES, *(layers.variable(name) + "_FILE" for name in layers.FROM_FILES)}
+    known = {*NOTIFY, *layers.VARIABLES, *(layers.variable(name) + "_FILE" for name in layers.FROM_FILES)}
     environment = {
         name: value for name, value in os.environ.items() if name not in known and not name.startswith(layers.PREFIX)
     }
     environment[layers.CONFIG] = os.devnull  # an empty file is valid TOML; unnamed, one in the folder would be read
     values = {name: getattr(settings, name) for name in type(settings).model_fields}
     for name, value in {**values, "redis_url": redis_url}.items():
-        if value is None or name.startswith("upstash_"):  # redis_url has been made of them
+        if value is None or name == "health_address" or name.startswith("upstash_"):  # redis_url was made of those
             continue
         plain = value.get_secret_value() if isinstance(value, SecretStr) else value
         environment[layers.variable(name)] = str(plain).lower() if isinstance(plain, bool) else str(plain)

@@ -111,6 +111,18 @@ class Service:
                 start_new_session=True,
             )
 
+    def start_worker(self) -> "subprocess.Popen[bytes]":
+        """Start one more worker beside `up`, on the same spool. Its caller ends it."""
+        with (self.folder / "worker.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "ourvidz.processes", "worker", "--parent", str(os.getpid())],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
     def processes(self) -> dict[str, list[psutil.Process]]:
         """Role → the living processes of this service, whoever their parent is by now."""
         found: dict[str, list[psutil.Process]] = {role: [] for role in ROLES}

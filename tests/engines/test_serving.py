@@ -10,6 +10,7 @@ import pytest
 
 from tests.engines.asking import request
 from workers.engines.config import EXIT_DEVICE_LOST
+from workers.engines.faults import Asked
 from workers.engines.messages import (
     Cancel,
     Failed,
@@ -32,7 +33,7 @@ class Gate:
         self.encode = threading.Event()
 
     def draw(
-        self, request: Generate, say: Callable[[Message], None], cancelled: Callable[[], bool]
+        self, request: Generate, say: Callable[[Message], None], cancelled: Callable[[], Asked]
     ) -> Callable[[], None]:
         if request.prompt == "boom":
             raise RuntimeError("boom")

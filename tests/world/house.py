@@ -14,7 +14,7 @@ from statemachine.store.schema import jobs
 from tests.fakes import Crash, Effect, FakeClock, FakeReferences, MemoryBucket, ScriptedReceiver, around
 from tests.world.kinds import GONE, LATE
 from tests.world.redis import FakeLists, Server
-from workers.engines.faults import Cancelled, failed
+from workers.engines.faults import Cancelled, Paused, failed
 from workers.engines.messages import Enhance, FromEngine, Generate, Ready, Started
 from workers.engines.null import NullEngine
 from workers.errors import GiveUp, TryAgain
@@ -102,7 +102,7 @@ class HookedEngine:
         self._engine = NullEngine()
         self._spool = spool
         self._effect = effect
-        self._cancelled: set[str] = set()
+        self._cancelled: dict[str, Cancelled] = {}
 
     def ready(self) -> Ready:
         return Ready(
@@ -123,13 +123,13 @@ class HookedEngine:
         for message in self._engine.run(request, self._spool):
             self._effect(f"engine.{type(message).__name__}")
             if request.request_id in self._cancelled:
-                yield failed(request.request_id, Cancelled())
+                yield failed(request.request_id, self._cancelled[request.request_id])
                 return
             yield message
 
-    def cancel(self, request_id: str) -> None:
+    def cancel(self, request_id: str, *, keep: bool = False) -> None:
         """Heard before the next message."""
-        self._cancelled.add(request_id)
+        self._cancelled[request_id] = Paused() if keep else Cancelled()
 
 
 class World:

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 from workers.engines import device
 from workers.engines.checkpoints import Saved, Unstorable, put_back, skipping, taken
-from workers.engines.faults import Cancelled, InvalidParameters
+from workers.engines.faults import Asked, Cancelled, InvalidParameters
 from workers.engines.keeping import Keeper
 from workers.engines.messages import Alive, AssetWritten, Generate, Generated, Message, Progress
 from workers.models import ModelSpec
@@ -81,7 +81,7 @@ class Resident:
 class Drawing(Protocol):
     """One request on its way through a pipeline."""
 
-    def denoise(self, cancelled: Callable[[], bool]) -> None:
+    def denoise(self, cancelled: Callable[[], Asked]) -> None:
         """Run the pipeline on this thread; afterwards the pixels are in host memory. Raises Cancelled.
 
         Called again after the device was out of memory; what was drawn by then is not drawn again.
@@ -123,13 +123,14 @@ class Run:
         self,
         pipeline: Any,
         arguments: Mapping[str, Any],
-        cancelled: Callable[[], bool],
+        cancelled: Callable[[], Asked],
         adjust: Callable[[Any, int, Any], Any] | None = None,
         *,
         part: str = "all",
         more: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call the pipeline and return its output. Raises Cancelled after the step during which that was asked.
+        """Call the pipeline and return its output. Raises Cancelled after the step during which that was asked,
+        and after a checkpoint of it where that is to be kept.
 
         `adjust` makes of the pipeline, a step's index and the latents after it those with which the next one begins.
         Where there is a checkpoint of this `part`, the steps before it are skipped. `more` is kept with checkpoints.
@@ -165,9 +166,10 @@ class Run:
             of = pipeline.num_timesteps
             self.say(Progress(request_id=self.request.request_id, step=index + 1, of=of, seconds=now - last))
             last = now
-            if cancelled():
+            asked = cancelled()
+            if asked is True:
                 raise Cancelled
-            if self.keeper.due():
+            if self.keeper.due(at_once=asked == "keep"):
                 try:
                     state = taken(
                         pipeline,
@@ -183,6 +185,8 @@ class Run:
                     self.keeper.stop(str(error))
                 else:
                     self.keeper.keep(state)
+            if asked:
+                raise Cancelled  # it is written before anybody hears of this
             if index + 1 == of:
                 self.say(Alive(request_id=self.request.request_id, doing="decoding"))
             return tensors

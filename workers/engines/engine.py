@@ -13,7 +13,7 @@ from workers.engines import device
 from workers.engines.config import LOADING, EngineConfig, WanScript
 from workers.engines.drawing import Drawing, Host, Resident, Say, judge
 from workers.engines.enhancing import enhanced
-from workers.engines.faults import Cancelled, InvalidParameters, out_of_memory
+from workers.engines.faults import Asked, Cancelled, InvalidParameters, out_of_memory
 from workers.engines.loading import load_sdxl, load_wan, load_wan_vace
 from workers.engines.messages import Alive, Enhance, Enhanced, Generate, Loaded, Reduced
 from workers.engines.pool import Part, Place, Pool
@@ -93,7 +93,7 @@ class DiffusersEngine:
         self.pool = Pool(self._budget(), device.free)
         self._loaded: dict[str, tuple[ModelSpec, Any, dict[str, Any]]] = {}
 
-    def draw(self, request: Generate, say: Say, cancelled: Callable[[], bool]) -> Callable[[], None]:
+    def draw(self, request: Generate, say: Say, cancelled: Callable[[], Asked]) -> Callable[[], None]:
         """Denoise and decode; return what is left to do: encode, write, and say AssetWritten and Generated.
 
         Out of memory, the other models go first, then what lies idle of its own, then the batch is made smaller.
@@ -186,7 +186,7 @@ class DiffusersEngine:
         make_room = partial(self.pool.make_room, spec.bytes, say, request.request_id)
         return WanScriptDrawing(script, self.host, spec, request, say, make_room)
 
-    def _fits(self, drawing: Drawing, cancelled: Callable[[], bool]) -> bool:
+    def _fits(self, drawing: Drawing, cancelled: Callable[[], Asked]) -> bool:
         try:
             drawing.denoise(cancelled)
         except Exception as error:

@@ -2,9 +2,9 @@
 
 import errno
 import traceback
-from typing import Final
+from typing import Final, Literal
 
-from workers.engines.messages import Failed
+from workers.engines.messages import PAUSED, Failed
 from workers.errors import StageEnds, TryAgain
 
 _LOST: Final = (
@@ -16,8 +16,16 @@ _NO_MEMORY: Final = (
 )  # fmt: skip
 
 
+Asked = bool | Literal["keep"]
+"""Whether a request is to be stopped; "keep" is after a checkpoint."""
+
+
 class Cancelled(Exception):
     """The request was cancelled: raised between steps, so that the pipeline stays usable."""
+
+
+class Paused(Cancelled):
+    """The request was stopped to go on elsewhere."""
 
 
 class InvalidParameters(ValueError):
@@ -51,6 +59,8 @@ def failed(request_id: str, error: Exception) -> Failed:
     """Translate an error after which the process goes on."""
     kind = type(error).__name__
     match error:
+        case Paused():
+            error_class, message, kind = "cancelled", "Stopped, to go on elsewhere", PAUSED
         case Cancelled():
             error_class, message = "cancelled", "Cancelled"
         case StageEnds():

@@ -53,13 +53,17 @@ class Keeper:
         if self._found is not None and not self._used:
             self._discard("the batch was drawn in other parts")
 
-    def due(self) -> bool:
+    def due(self, *, at_once: bool = False) -> bool:
         """Whether the state after this step is to be kept. Not while the last one is still being written.
 
-        Raises OSError when that could not be written: the pictures will not find room either.
+        `at_once`: it is the last that there will be, so no interval is waited for.
+
+        Raises OSError when the last one could not be written: the pictures will not find room either.
         """
         if self._trouble is not None:
             raise self._trouble
+        if at_once:
+            return self._every is not None
         busy = self._writing is not None and self._writing.is_alive()
         return self._every is not None and not busy and time.monotonic() - self._last >= self._every
 

@@ -73,9 +73,14 @@ class Enhance(Message, frozen=True):
 
 
 class Cancel(Message, frozen=True):
-    """Stop that request at its next step. Answered by `Failed` with error_class "cancelled"."""
+    """Stop that request at its next step. Answered by `Failed` with error_class "cancelled".
+
+    With `keep` a checkpoint is kept after that step first, if the request wants any, whatever their interval; the
+    `Failed` then has error_type `PAUSED`. What is past its last step goes on to its end.
+    """
 
     request_id: str
+    keep: bool = False
 
 
 class Shutdown(Message, frozen=True):
@@ -246,6 +251,9 @@ FromEngine = (
     | Enhanced
     | Failed
 )
+
+PAUSED: Final = "Paused"
+"""The error_type of a request that was stopped to go on elsewhere."""
 
 MAX_MESSAGE: Final = 8 * 1024 * 1024
 """Bytes. A longer one is a broken peer, not a message."""

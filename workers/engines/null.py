@@ -73,8 +73,13 @@ class NullEngine:
         self._sleep = sleep
         self._loaded: set[str] = set()
 
-    def run(self, request: Generate | Enhance, spool: Spool) -> Iterator[FromEngine]:
-        """Yield the whole answer but Started; the last is Generated, Enhanced or Failed (for parameters)."""
+    def run(
+        self, request: Generate | Enhance, spool: Spool, keep: Callable[[], bool] = lambda: False
+    ) -> Iterator[FromEngine]:
+        """Yield the whole answer but Started; the last is Generated, Enhanced or Failed (for parameters).
+
+        A step after which `keep` says so has its checkpoint, too.
+        """
         if isinstance(request, Enhance):
             yield _enhanced(request)
             return
@@ -95,7 +100,7 @@ class NullEngine:
             )
         steps = range((kept or 0) + 1, request.steps + 1)
         if due:
-            yield from self._denoise(request, spool, steps)
+            yield from self._denoise(request, spool, steps, keep)
         for index in due:
             yield _write_asset(request, index, spool, embed_prompt=self._embed_prompt and request.embed_prompt)
         yield Generated(
@@ -111,12 +116,13 @@ class NullEngine:
             reference_way=self.name if request.references else None,
         )
 
-    def _denoise(self, request: Generate, spool: Spool, steps: range) -> Iterator[FromEngine]:
+    def _denoise(self, request: Generate, spool: Spool, steps: range, keep: Callable[[], bool]) -> Iterator[FromEngine]:
         for step in steps:
             if self._step_seconds:
                 self._sleep(self._step_seconds)
             yield Progress(request_id=request.request_id, step=step, of=request.steps, seconds=self._step_seconds)
-            if request.checkpoint_seconds is None or step % self._checkpoint_every or step == request.steps:
+            due = step % self._checkpoint_every == 0 and step < request.steps
+            if request.checkpoint_seconds is None or not (due or keep()):
                 continue
             name = CHECKPOINT.format(step)
             yield CheckpointWritten(
@@ -131,7 +137,7 @@ class NullEngine:
 
 def _kept(request: Generate, spool: Spool) -> int | None:
     """The step from which the checkpoint goes on; None without one, and for one of other work."""
-    for step in range(1, request.steps):
+    for step in range(1, request.steps + 1):
         if request.resume_from == CHECKPOINT.format(step):
             try:
                 spool.read(request.job_id, request.resume_from, sha256(_identity(request, step)))

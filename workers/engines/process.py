@@ -17,8 +17,19 @@ from pathlib import Path
 from typing import Final
 
 from workers.engines.config import EXIT_DEVICE_TAKEN, EXIT_MISCONFIGURED, EngineConfig, Start
-from workers.engines.faults import Cancelled
-from workers.engines.messages import Enhance, Enhanced, Failed, Generate, Generated, Message, Ready
+from workers.engines.faults import Asked, Cancelled
+from workers.engines.messages import (
+    AssetWritten,
+    CheckpointWritten,
+    Enhance,
+    Enhanced,
+    Failed,
+    Generate,
+    Generated,
+    Message,
+    Progress,
+    Ready,
+)
 from workers.engines.null import NullEngine
 from workers.engines.serving import Server
 from workers.errors import Misconfigured, StageEnds
@@ -57,11 +68,15 @@ class NullDrawer:
         self.engine = NullEngine(step_seconds=config.step_seconds, embed_prompt=config.embed_prompt)
 
     def draw(
-        self, request: Generate, say: Callable[[Message], None], cancelled: Callable[[], bool]
+        self, request: Generate, say: Callable[[Message], None], cancelled: Callable[[], Asked]
     ) -> Callable[[], None]:
         """Say all but the last message here, and the last from the encoder."""
-        for message in self.engine.run(request, JobFolder(Path(request.spool))):
-            if cancelled():
+        folder = JobFolder(Path(request.spool))
+        for message in self.engine.run(request, folder, lambda: cancelled() == "keep"):
+            asked = cancelled()
+            if asked == "keep" and isinstance(message, CheckpointWritten):
+                say(message)
+            if asked is True or (asked and not _goes_on(request, message)):
                 raise Cancelled
             if isinstance(message, Generated | Failed):
                 return partial(say, message)
@@ -74,6 +89,13 @@ class NullDrawer:
         if not isinstance(answer, Enhanced):
             raise TypeError(f"the null engine answered {answer!r}")
         return answer
+
+
+def _goes_on(request: Generate, message: Message) -> bool:
+    """Whether a request that is to be kept says this: its checkpoint is still to come, or its steps are over."""
+    if isinstance(message, Progress):
+        return request.checkpoint_seconds is not None
+    return isinstance(message, AssetWritten | Generated | Failed)
 
 
 def lock_device(config: EngineConfig) -> int:

@@ -16,6 +16,7 @@ from PIL import Image
 from workers.adapters import IMAGE_ENCODER
 from workers.engines.config import LOADING
 from workers.engines.drawing import Host, Resident, Run, Say, deliver, described, seed_of
+from workers.engines.faults import Asked
 from workers.engines.messages import Alive, Generate
 from workers.engines.png import encode_png
 from workers.engines.prompting import encode
@@ -54,7 +55,7 @@ class SdxlDrawing:
             return None
         return f"no memory on {self._host.device} for {before} images at once; they are drawn {self._batch} at a time"
 
-    def denoise(self, cancelled: Callable[[], bool]) -> None:
+    def denoise(self, cancelled: Callable[[], Asked]) -> None:
         """See `Drawing`. Besides, it raises what reading the reference and loading the adapter raise."""
         request = self._request
         with self._way() as (pipeline, how):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
 from workers.engines.config import EXIT_DEVICE_LOST
-from workers.engines.faults import Cancelled, device_is_lost, failed
+from workers.engines.faults import Asked, Cancelled, Paused, device_is_lost, failed
 from workers.engines.messages import (
     MAX_MESSAGE,
     Alive,
@@ -39,7 +39,7 @@ Say = Callable[[Message], None]
 class Drawer(Protocol):
     """What works the device."""
 
-    def draw(self, request: Generate, say: Say, cancelled: Callable[[], bool]) -> Callable[[], None]:
+    def draw(self, request: Generate, say: Say, cancelled: Callable[[], Asked]) -> Callable[[], None]:
         """Work on the device; return what is left to do off it, ending in Generated. Raises what `faults` knows."""
 
 
@@ -78,7 +78,7 @@ class Server:
         self._waiting: queue.SimpleQueue[Generate | Enhance | None] = queue.SimpleQueue()
         self._encoding: queue.Queue[tuple[str, Callable[[], None]] | None] = queue.Queue(ENCODING)
         self._known: set[str] = set()
-        self._cancelled: set[str] = set()
+        self._asked: dict[str, Asked] = {}
         self._stopping = threading.Event()
 
     def say(self, message: Message) -> None:
@@ -119,7 +119,8 @@ class Server:
                 self._waiting.put(message)
             case Cancel():
                 if message.request_id in self._known:
-                    self._cancelled.add(message.request_id)
+                    keep = message.keep and self._asked.get(message.request_id) is not True
+                    self._asked[message.request_id] = "keep" if keep else True
             case Shutdown():
                 if self._stopping.is_set():
                     return False
@@ -130,14 +131,14 @@ class Server:
     def _work(self, request: Generate | Enhance) -> None:
         request_id = request.request_id
         try:
-            if request_id in self._cancelled:
+            if request_id in self._asked:
                 raise Cancelled
             self.say(Started(request_id=request_id))
             if isinstance(request, Enhance):
-                self.say(self._enhance(request, lambda: request_id in self._cancelled))
+                self.say(self._enhance(request, lambda: request_id in self._asked))
                 self._forget(request_id)
                 return
-            left = self._drawer.draw(request, self.say, lambda: request_id in self._cancelled)
+            left = self._drawer.draw(request, self.say, lambda: self._asked.get(request_id, False))
         except Exception as error:  # noqa: BLE001 - whatever a request meets is its own failure; the engine goes on
             self._fail(request_id, error)
             self._forget(request_id)
@@ -162,6 +163,8 @@ class Server:
 
     def _fail(self, request_id: str, error: Exception) -> None:
         """Answer, unless the device is lost: then every later request would fail too, and the process ends."""
+        if isinstance(error, Cancelled) and self._asked.get(request_id) == "keep":
+            error = Paused()
         if not device_is_lost(error):
             self.say(failed(request_id, error))
             return
@@ -173,4 +176,4 @@ class Server:
 
     def _forget(self, request_id: str) -> None:
         self._known.discard(request_id)
-        self._cancelled.discard(request_id)
+        self._asked.pop(request_id, None)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from workers.engines import device, wan_references
 from workers.engines.drawing import Host, Resident, Run, Say, deliver, described
-from workers.engines.faults import Cancelled, InvalidParameters
+from workers.engines.faults import Asked, Cancelled, InvalidParameters
 from workers.engines.messages import Alive, Generate, Reduced
 from workers.engines.mp4 import encode_mp4
 from workers.engines.png import encode_png
@@ -62,7 +62,7 @@ class WanDrawing:
         """See `Drawing`: one picture or video is no batch."""
         return None
 
-    def denoise(self, cancelled: Callable[[], bool]) -> None:
+    def denoise(self, cancelled: Callable[[], Asked]) -> None:
         """See `Drawing`. Raises what `reference_files.read` does for a reference that is not as it was told."""
         request = self._request
         given, less = wan_references.read(request, self._size, frames=self._frames, way=self._way)

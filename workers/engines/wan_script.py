@@ -12,7 +12,7 @@ from typing import Final
 from workers.engines import reference_files
 from workers.engines.config import WanScript
 from workers.engines.drawing import Host, Say, deliver
-from workers.engines.faults import Cancelled, InvalidParameters
+from workers.engines.faults import Asked, Cancelled, InvalidParameters
 from workers.engines.last_words import TRIES, failure, out_of_memory, told
 from workers.engines.messages import Generate, Generated, Moved, Reduced
 from workers.engines.png import encode_png
@@ -79,7 +79,7 @@ class WanScriptDrawing:
         """See `Drawing`: one picture or video is no batch."""
         return None
 
-    def denoise(self, cancelled: Callable[[], bool]) -> None:
+    def denoise(self, cancelled: Callable[[], Asked]) -> None:
         """Run the script to its end. Raises as `Drawing.denoise`, and StageEnds for how it can fail.
 
         Whatever happens, nothing of it runs any more afterwards.
@@ -142,7 +142,7 @@ class WanScriptDrawing:
             )
             self._say(Reduced(request_id=self._request.request_id, what="references", why=why))
 
-    def _run(self, cancelled: Callable[[], bool]) -> None:
+    def _run(self, cancelled: Callable[[], Asked]) -> None:
         script, request = self._script, self._request
         line = command(script, self._spec.path, request, size=self._size, frames=self._frames, output=self._output)
         progress = ScriptProgress(request, self._spec, self._say)

@@ -1,6 +1,7 @@
 """One request to the engine, followed to its end: what enhancing and generating have in common."""
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -8,6 +9,7 @@ from statemachine import decisions
 from statemachine.events import Degraded, Event, ModelLoaded, ModelMoved
 from statemachine.job import Job
 from workers.engines.messages import (
+    PAUSED,
     Alive,
     Enhance,
     Enhanced,
@@ -25,6 +27,9 @@ from workers.errors import GiveUp
 from workers.ports import EngineDied
 from workers.request import Request
 from workers.tools import Tools
+
+DRAINED: Final = "drained"
+"""Why a job was interrupted whose worker is to stop."""
 
 End = Generated | Enhanced | Failed
 
@@ -78,7 +83,7 @@ def follow(order: Generate | Enhance, tools: Tools, hear: Callable[[FromEngine],
                     return said
                 case Failed():
                     ended = True
-                    return _stopped(tools) if said.error_class == "cancelled" else said
+                    return _stopped(tools, said) if said.error_class == "cancelled" else said
                 case _:
                     hear(said)
             if tools.job.cancel_by is not None:
@@ -92,9 +97,10 @@ def follow(order: Generate | Enhance, tools: Tools, hear: Callable[[FromEngine],
     raise EngineDied("engine stopped", "it said no last word", started=tools.job.open_attempt is not None)
 
 
-def _stopped(tools: Tools) -> list[Event]:
+def _stopped(tools: Tools, said: Failed) -> list[Event]:
     """Somebody stopped our request. A cancelled job ends; any other waits its turn again and loses no attempt."""
     job = tools.job
     if job.cancel_by is not None:
         return decisions.cancelled(job)
-    return decisions.interrupt(job, reason="request stopped", by=job.worker_id or "", now=tools.now(), counts=False)
+    reason = DRAINED if said.error_type == PAUSED else "request stopped"
+    return decisions.interrupt(job, reason=reason, by=job.worker_id or "", now=tools.now(), counts=False)

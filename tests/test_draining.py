@@ -1,0 +1,136 @@
+"""A deploy: what cannot end in time is kept as far as it is, and the next worker goes on from that very step."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from statemachine import events as e
+from statemachine.store.reading import list_workers
+from tests.campaigns.service import Service, served, wait_until
+from workers.arrivals import build_payload
+from workers.draining import may_end
+
+STEPS = 20
+STEP_SECONDS = 0.5
+"""Ten seconds of work: more than any drain here leaves."""
+
+
+@pytest.fixture
+def service(fresh_database: str, tmp_path: Path) -> Iterator[Service]:
+    """A service on the null engine that is not started yet, and that keeps no checkpoint unless it is told to."""
+    settings = {"OURVIDZ_CHECKPOINT_SECONDS": "3600", "OURVIDZ_DRAIN_SECONDS": "2"}
+    with served(
+        tmp_path, fresh_database, "null", Random(1), step_seconds=STEP_SECONDS, slowest=0.0, settings=settings
+    ) as (service, _):
+        yield service
+        service.signal()
+        if service.up is not None:
+            assert service.wait(60) == 0
+
+
+def push(service: Service, steps: int) -> str:
+    config = {"sample_steps": steps, "seed": 7}
+    payload = build_payload("sdxl_image_fast", "a heron", config=config)
+    service.push("sdxl_queue", json.dumps(payload).encode())
+    return str(payload["id"])
+
+
+def progress(service: Service, job_id: str) -> int:
+    """The step that it has made on the device."""
+    with service.store.read() as connection:
+        found = connection.exec_driver_sql(f"SELECT progress FROM job_leases WHERE job_id = '{job_id}'").scalar()
+    return int(json.loads(found).get("step", 0)) if found else 0
+
+
+def pictures(service: Service, job_id: str) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(service.storage.rglob(f"{job_id}_*.png"))]
+
+
+def undisturbed(service: Service) -> list[bytes]:
+    """The pictures of the same request that nobody interrupted."""
+    job_id = push(service, STEPS)
+    assert wait_until(lambda: service.store.finished(job_id), 90) is not None
+    return pictures(service, job_id)
+
+
+def workers(service: Service) -> int:
+    """How many take work."""
+    with service.store.read() as connection:
+        rows = list_workers(connection)
+    return sum(row["state"] == "active" and row["engine_pid"] is not None for row in rows)
+
+
+@pytest.mark.timeout(200)
+def test_the_next_worker_goes_on_from_the_step_at_which_the_first_was_told_to_stop(service: Service) -> None:
+    """Checkpointed and handed back at once, since it cannot end in time; no attempt is lost, and no byte differs."""
+    service.start()
+    job_id = push(service, STEPS)
+    assert wait_until(lambda: progress(service, job_id) >= 6, 60) is not None
+    service.signal()
+    assert service.wait(60) == 0
+    history = service.store.history(job_id)
+    assert [type(row.event) for row in history[-2:]] == [e.Checkpointed, e.Interrupted]
+    kept, given = history[-2].event, history[-1].event
+    assert isinstance(kept, e.Checkpointed)
+    assert kept.step >= 6
+    assert isinstance(given, e.Interrupted)
+    assert (given.reason, given.counts) == ("drained", False)
+    service.start()
+    assert wait_until(lambda: service.store.finished(job_id), 90) is not None
+    it_went_on(service, job_id)
+    assert pictures(service, job_id) == undisturbed(service) != []
+
+
+@pytest.mark.timeout(200)
+def test_a_worker_beside_it_takes_over(service: Service) -> None:
+    """It hears the bell of the hand-back, and finds the checkpoint in the spool of the host."""
+    service.start()
+    job_id = push(service, STEPS)
+    assert wait_until(lambda: progress(service, job_id) >= 6, 60) is not None
+    beside = service.start_worker()
+    assert wait_until(lambda: workers(service) == 2, 60) is not None
+    service.signal()
+    assert service.wait(60) == 0
+    assert wait_until(lambda: service.store.finished(job_id), 90) is not None
+    it_went_on(service, job_id)
+    beside.terminate()
+    assert beside.wait(60) == 0
+    service.start()
+    assert pictures(service, job_id) == undisturbed(service) != []
+
+
+def it_went_on(service: Service, job_id: str) -> None:
+    """In another worker, at no cost of an attempt, and no step was made twice."""
+    job, history = service.store.load(job_id), service.store.history(job_id)
+    assert job.state == "completed"
+    assert len({row.event.worker for row in history if isinstance(row.event, e.Claimed)}) == 2
+    assert [attempt.counts for attempt in job.attempts if attempt.outcome == "interrupted"] == [False]
+    (media,) = [row.event for row in history if isinstance(row.event, e.MediaGenerated)]
+    assert media.device_seconds == pytest.approx(STEPS * STEP_SECONDS)
+
+
+@pytest.mark.timeout(200)
+def test_what_can_end_in_time_ends_and_what_waits_is_handed_back(service: Service) -> None:
+    service.start(OURVIDZ_DRAIN_SECONDS="60")
+    short, waits = push(service, 12), push(service, STEPS)
+    assert wait_until(lambda: progress(service, short) >= 2, 60) is not None
+    assert wait_until(lambda: service.store.load(waits).worker_id is not None, 60) is not None
+    service.signal()
+    assert service.wait(60) == 0
+    assert service.store.load(short).state == "completed"
+    job = service.store.load(waits)
+    assert (job.state, job.worker_id, job.checkpoint) == ("generating", None, None)
+    assert [attempt.counts for attempt in job.attempts if attempt.counts] == []
+
+
+def test_what_an_attempt_still_needs_follows_from_its_steps() -> None:
+    """A first step tells nothing, and neither does a model that is being loaded; without any time nothing may end."""
+    assert may_end(None, 1.0)
+    assert may_end({"doing": "loading"}, 1.0)
+    assert may_end({"step": 1, "of": 100, "seconds": 60.0}, 1.0)
+    assert may_end({"step": 6, "of": 10, "seconds": 0.5}, 2.0)
+    assert not may_end({"step": 6, "of": 10, "seconds": 0.5}, 1.9)
+    assert not may_end(None, 0.0)
