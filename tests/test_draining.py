@@ -1,6 +1,7 @@
 """A deploy: what cannot end in time is kept as far as it is, and the next worker goes on from that very step."""
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -10,6 +11,7 @@ import pytest
 from statemachine import events as e
 from statemachine.store.reading import list_workers
 from tests.campaigns.service import Service, served, wait_until
+from tests.test_health import get
 from workers.arrivals import build_payload
 from workers.draining import may_end
 
@@ -124,6 +126,46 @@ def test_what_can_end_in_time_ends_and_what_waits_is_handed_back(service: Servic
     job = service.store.load(waits)
     assert (job.state, job.worker_id, job.checkpoint) == ("generating", None, None)
     assert [attempt.counts for attempt in job.attempts if attempt.counts] == []
+
+
+@pytest.mark.timeout(200)
+def test_up_says_how_it_is_from_its_first_breath_to_its_last(service: Service, tmp_path: Path) -> None:
+    """systemd and a probe hear the same: ready with a worker that is, live while it is busy, not ready once it drains."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, socket.create_server(("127.0.0.1", 0)) as probe:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        port = probe.getsockname()[1]
+        probe.close()
+        service.start(
+            NOTIFY_SOCKET=str(tmp_path / "notify"),
+            WATCHDOG_USEC="1000000",
+            OURVIDZ_HEALTH_ADDRESS=f"127.0.0.1:{port}",
+            OURVIDZ_DRAIN_SECONDS="60",
+        )
+        heard: list[str] = []
+
+        def hear(line: str) -> None:
+            while line not in heard:
+                heard.extend(manager.recv(4096).decode().split("\n"))
+
+        hear("READY=1")
+        assert "STATUS=starting" in heard
+        assert get(port, "/ready")[0] == 200
+        job_id = push(service, 12)
+        assert wait_until(lambda: progress(service, job_id) >= 2, 60) is not None
+        assert get(port, "/live") == (200, {"live": True, "why": []})
+        code, told = get(port, "/ready")
+        assert (code, told["status"]) == (200, "worker cpu: 1 jobs in hand")
+        service.signal()
+        hear("STOPPING=1")
+        assert (get(port, "/live")[0], get(port, "/ready")) == (
+            200,
+            (503, {"ready": False, "why": ["draining"], "status": ""}),
+        )
+        heard.clear()
+        hear("WATCHDOG=1")
+        assert service.wait(60) == 0
+    assert service.store.load(job_id).state == "completed"
 
 
 def test_what_an_attempt_still_needs_follows_from_its_steps() -> None:

@@ -53,7 +53,7 @@ class Telling:
             lines.append("READY=1")
         if condition.live and self._notify.watchdog is not None:
             lines.append("WATCHDOG=1")
-        status = "; ".join([*condition.still, *condition.unready, condition.status])
+        status = "; ".join(filter(None, [*condition.still, *condition.unready, condition.status]))
         if status != self._status:
             self._status = status
             lines.append(f"STATUS={status}")
