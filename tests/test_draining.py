@@ -130,7 +130,7 @@ def test_what_can_end_in_time_ends_and_what_waits_is_handed_back(service: Servic
 
 @pytest.mark.timeout(200)
 def test_up_says_how_it_is_from_its_first_breath_to_its_last(service: Service, tmp_path: Path) -> None:
-    """systemd and a probe hear the same: ready with a worker that is, live while it is busy, not ready once it drains."""
+    """systemd and a probe hear the same: ready as its worker is, live while it is busy, not ready once it drains."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, socket.create_server(("127.0.0.1", 0)) as probe:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(60)

@@ -17,7 +17,18 @@ from tests.engines.asking import Studio
 from workers.engine_child import environment
 from workers.engine_process import EngineProcess
 from workers.engines.config import EXIT_DEVICE_TAKEN, EngineConfig, Start
-from workers.engines.messages import Enhance, Enhanced, Failed, FromEngine, Generated, Moved, Progress, Started
+from workers.engines.messages import (
+    PAUSED,
+    CheckpointWritten,
+    Enhance,
+    Enhanced,
+    Failed,
+    FromEngine,
+    Generated,
+    Moved,
+    Progress,
+    Started,
+)
 from workers.ports import EngineDied
 
 PARENT = """
@@ -128,6 +139,29 @@ def test_a_request_that_waits_is_cancelled_without_the_device(null: Studio) -> N
     assert isinstance(word, Failed)
     assert word.error_class == "cancelled"
     until(on_device, 3)
+
+
+def test_a_request_that_is_put_off_keeps_its_step_and_one_that_waits_says_so(null: Studio) -> None:
+    """The last word says that it is to go on elsewhere; a cancellation that came first stays one."""
+    asked, on_device = null.begin(steps=1_000_000, checkpoint_seconds=3600.0)
+    until(on_device, 3)
+    behind, waiting = null.begin()
+    null.engine.cancel(behind.request_id, keep=True)
+    (word,) = waiting
+    assert isinstance(word, Failed)
+    assert (word.error_class, word.error_type) == ("cancelled", PAUSED)
+    null.engine.cancel(asked.request_id, keep=True)
+    *_, kept, word = on_device
+    assert isinstance(kept, CheckpointWritten)
+    assert isinstance(word, Failed)
+    assert (word.error_class, word.error_type) == ("cancelled", PAUSED)
+    asked, on_device = null.begin(steps=1_000_000)
+    until(on_device, 3)
+    null.engine.cancel(asked.request_id)
+    null.engine.cancel(asked.request_id, keep=True)
+    *_, word = on_device
+    assert isinstance(word, Failed)
+    assert word.error_type == "Cancelled"
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="a pipe of another process is reached through /proc")

@@ -19,8 +19,10 @@ from tests.engines.holding import lake, meadow
 from workers.engine_process import EngineProcess
 from workers.engines.config import EngineConfig
 from workers.engines.messages import (
+    PAUSED,
     CheckpointDiscarded,
     CheckpointWritten,
+    Failed,
     FromEngine,
     Generate,
     Moved,
@@ -114,6 +116,21 @@ def _broken_off(studio: Studio, work: Work, at: int, *, kill: bool = False) -> t
     return asked, last
 
 
+def _paused(studio: Studio, work: Work, at: int) -> tuple[Generate, CheckpointWritten]:
+    """The request, and the one checkpoint of it: it was put off at step `at`, long before one was due."""
+    asked, answers = _begin(studio, work, checkpoint_seconds=3600.0)
+    kept = []
+    for said in answers:
+        if isinstance(said, Progress) and said.step == at:
+            studio.engine.cancel(asked.request_id, keep=True)
+        if isinstance(said, CheckpointWritten):
+            kept.append(said)
+    assert isinstance(said, Failed)
+    assert (said.error_class, said.error_type) == ("cancelled", PAUSED)
+    (last,) = kept
+    return asked, last
+
+
 def _resumed(studio: Studio, asked: Generate, kept: CheckpointWritten, **changes: Any) -> Answer:
     """In the same spool folder, under another id: what another process would be asked."""
     changes |= {"request_id": f"{asked.request_id}:again", "resume_from": kept.name, "checkpoint_seconds": None}
@@ -138,6 +155,19 @@ def test_what_was_broken_off_ends_with_the_same_bytes(studios: dict[bool, Studio
         assert resumed.bytes() == undisturbed.bytes()
         assert _steps(resumed) == list(range(kept.step + 1, of + 1))
         assert not any(isinstance(said, CheckpointDiscarded) for said in resumed.messages)
+
+
+@pytest.mark.parametrize("name", ["sdxl", "wan video"])
+def test_what_is_put_off_keeps_the_step_that_it_is_in(studios: dict[bool, Studio], name: str) -> None:
+    """However long it is to the next checkpoint; what goes on from there ends with the same bytes."""
+    work = WORKS[name]
+    studio = studios[work.guided]
+    undisturbed = _ask(studio, work)
+    asked, kept = _paused(studio, work, 2)
+    assert kept.step >= 2
+    resumed = _resumed(studio, asked, kept)
+    assert resumed.bytes() == undisturbed.bytes()
+    assert _steps(resumed) == list(range(kept.step + 1, len(_steps(undisturbed)) + 1))
 
 
 @pytest.mark.parametrize("name", ["sdxl, three", "wan vace start+end"])
