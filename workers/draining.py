@@ -8,6 +8,7 @@ from statemachine.job import Job
 from statemachine.states import State
 from statemachine.store import EventStore
 from statemachine.store.writer import Writer
+from workers.engines.config import LOADING
 from workers.held import Held, Progress
 from workers.lane import Lane
 from workers.ports import Engine
@@ -45,7 +46,7 @@ class Draining:
             begun = job.open_attempt is not None
             if not begun or not may_end(progress, left):
                 self._engine.cancel(request_id(job), keep=True)
-                kept += begun
+                kept += begun and not _loads(progress)
         return kept > 0 if left <= 0 else bool(self._held.jobs())
 
     def give_back(self, job: Job, reason: str) -> bool:
@@ -68,6 +69,11 @@ class Draining:
                 return False
             self._held.release(job)
             return True
+
+
+def _loads(progress: Progress | None) -> bool:
+    """A model is being loaded for it: nothing is there yet that could be kept, and it does not stop before."""
+    return progress is not None and str(progress.get("doing", "")).startswith(LOADING)
 
 
 def may_end(progress: Progress | None, left: float) -> bool:
