@@ -1,8 +1,12 @@
 """A deploy: what cannot end in time is kept as far as it is, and the next worker goes on from that very step."""
 
 import json
+import shutil
 import socket
+import sqlite3
+import urllib.error
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 
@@ -68,7 +72,7 @@ def workers(service: Service) -> int:
 @pytest.mark.timeout(200)
 def test_the_next_worker_goes_on_from_the_step_at_which_the_first_was_told_to_stop(service: Service) -> None:
     """Checkpointed and handed back at once, since it cannot end in time; no attempt is lost, and no byte differs."""
-    service.start()
+    service.start(OURVIDZ_DRAIN_SECONDS="0")
     job_id = push(service, STEPS)
     assert wait_until(lambda: progress(service, job_id) >= 6, 60) is not None
     service.signal()
@@ -166,6 +170,33 @@ def test_up_says_how_it_is_from_its_first_breath_to_its_last(service: Service, t
         hear("WATCHDOG=1")
         assert service.wait(60) == 0
     assert service.store.load(job_id).state == "completed"
+
+
+@pytest.mark.timeout(200)
+def test_a_worker_whose_database_does_not_answer_is_not_ready_and_lives(empty_sqlite: Path, tmp_path: Path) -> None:
+    """Whoever starts it anew for that has two troubles."""
+    url = f"sqlite:///{shutil.copy(empty_sqlite, tmp_path / 'ourvidz.sqlite')}"
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    settings = {"OURVIDZ_HEALTH_ADDRESS": f"127.0.0.1:{port}"}
+    with served(tmp_path, url, "null", Random(1), settings=settings) as (service, _):
+        worker = service.start_worker()
+
+        def code() -> int:
+            with suppress(urllib.error.URLError):
+                return get(port, "/ready")[0]
+            return 0
+
+        assert wait_until(lambda: code() == 200, 60) is not None
+        with closing(sqlite3.connect(tmp_path / "ourvidz.sqlite")) as connection:
+            connection.execute("BEGIN IMMEDIATE")  # nobody can write: no heartbeat, no claim
+            assert wait_until(lambda: code() == 503, 60) is not None
+            assert "heart: the database does not answer" in get(port, "/ready")[1]["why"]
+            assert get(port, "/live") == (200, {"live": True, "why": []})
+            connection.rollback()
+        assert wait_until(lambda: code() == 200, 60) is not None
+        worker.terminate()
+        assert worker.wait(60) == 0
 
 
 def test_what_an_attempt_still_needs_follows_from_its_steps() -> None:

@@ -46,6 +46,35 @@ def test_who_writes_while_a_lease_is_handed_back_does_not_keep_it(tmp_path: Path
     world.processes.die()
 
 
+def test_a_drain_hands_back_at_once_what_waits_for_the_device(tmp_path: Path, empty_sqlite: Path) -> None:
+    world = World(tmp_path, empty_sqlite)
+    job = _holding(world)
+    worker = world.processes.worker
+    worker.drain()
+    assert not worker.drain_tick(30.0), "nothing is left to wait for"
+    given = world.store.load(job.id)
+    assert (given.worker_id, given.attempts) == (None, ())
+    world.processes.die()
+
+
+def test_a_drain_waits_for_the_step_on_the_device_and_for_no_model(tmp_path: Path, empty_sqlite: Path) -> None:
+    world = World(tmp_path, empty_sqlite)
+    job = _holding(world)
+    worker = world.processes.worker
+    assert worker.lanes["engine"].take(0) == job
+    begun = world.store.append(job, decisions.start(job), worker_id=job.worker_id)
+    worker.held.keep(begun, monotonic=0.0)
+    worker.drain()
+    assert worker.drain_tick(30.0), "it may end"
+    worker.held.progress(job.id, {"step": 5, "of": 25, "seconds": 0.5})
+    assert worker.drain_tick(10.0), "its last step ends just in time"
+    assert worker.drain_tick(0.0), "its step is waited for"
+    worker.held.progress(job.id, {"doing": "loading lustify_sdxl"})
+    assert not worker.drain_tick(0.0)
+    assert worker.hand_back("drained") == 1
+    world.processes.die()
+
+
 def test_what_an_attempt_was_begun_for_costs_nothing(tmp_path: Path, empty_sqlite: Path) -> None:
     world = World(tmp_path, empty_sqlite)
     job = _holding(world)

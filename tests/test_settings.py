@@ -125,6 +125,14 @@ def test_secrets_come_from_files_too(tmp_path: Path) -> None:
             "got no SUPABASE_SERVICE_KEY",
         ),
         (
+            {"OURVIDZ_HEALTH_ADDRESS": "127.0.0.1:65536"},
+            "health_address (environment OURVIDZ_HEALTH_ADDRESS): wanted host:port, got '127.0.0.1:65536'",
+        ),
+        (
+            {"OURVIDZ_DRAIN_SECONDS": "-1"},
+            "drain_seconds (environment OURVIDZ_DRAIN_SECONDS): wanted a number from 0 to 3600, got '-1'",
+        ),
+        (
             {"OURVIDZ_CALLBACK_SECRET_FILE": "/nowhere/at/all"},
             "OURVIDZ_CALLBACK_SECRET_FILE: wanted a readable file with the secret in it, got /nowhere/at/all "
             "(No such file or directory)",

@@ -55,6 +55,15 @@ def test_children_find_the_settings_of_up(production: Settings) -> None:
         assert getattr(child, name) == getattr(production, name), name
 
 
+def test_up_alone_speaks_with_systemd_and_answers_probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that did too would take the address, or be taken for the service itself."""
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        monkeypatch.setenv(name, "1")
+    settings = Settings(data_dir=tmp_path, health_address="127.0.0.1:8080")
+    environment = child_environment(settings, None)
+    assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "OURVIDZ_HEALTH_ADDRESS"} & set(environment)
+
+
 def test_a_data_folder_has_one_up(tmp_path: Path) -> None:
     """The second says who has it; it is free when the first is gone, and only its owner can look into it."""
     folder = tmp_path / "data"
