@@ -121,8 +121,9 @@ def it_went_on(service: Service, job_id: str) -> None:
 @pytest.mark.timeout(200)
 def test_what_can_end_in_time_ends_and_what_waits_is_handed_back(service: Service) -> None:
     service.start(OURVIDZ_DRAIN_SECONDS="60")
-    short, waits = push(service, 12), push(service, STEPS)
+    short = push(service, 16)
     assert wait_until(lambda: progress(service, short) >= 2, 60) is not None
+    waits = push(service, STEPS)
     assert wait_until(lambda: service.store.load(waits).worker_id is not None, 60) is not None
     service.signal()
     assert service.wait(60) == 0
