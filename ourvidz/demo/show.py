@@ -1,6 +1,7 @@
 """The demo from its first line to its last."""
 
 import io
+import json
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -50,7 +51,11 @@ def main(settings: Settings, output: Path) -> int:
     models = {name: output / "models" / place for name, place in MODELS.items()}
     pictures = {"dawn.png": loopback_pictures.dawn(), "night.png": loopback_pictures.night()}
     with LoopbackReceiver(log=folder / "callbacks.jsonl") as receiver, LoopbackPictures(pictures) as server:
-        more = {"callback_url": receiver.url, "allowed_reference_hosts": server.host}
+        more = {
+            "callback_url": receiver.url,
+            "allowed_reference_hosts": server.host,
+            "checkpoint_seconds": 0.0,  # the demo's jobs take seconds, and the one that is killed is to go on
+        }
         own = embedded(settings, folder, models, more)
         console.print("2. the service: embedded Valkey, SQLite, a worker with its engine process", style="dim")
         with Service(own, folder / "service.log") as service:
@@ -106,13 +111,17 @@ def _show(
 
 
 def _judge(service: Service, killed: str, story: dict[str, Any]) -> None:
-    """The history must tell what was done to the job."""
+    """The history must tell what was done to the job, and that it went on from where it was."""
     outcomes = [attempt["outcome"] for attempt in story["attempts"] if attempt["stage"] == "generating"]
     with service.store.read() as connection:
-        kinds = list(connection.scalars(select(job_events.c.kind).where(job_events.c.job_id == killed)))
+        mine = select(job_events.c.kind, job_events.c.data).where(job_events.c.job_id == killed)
+        events = connection.execute(mine.order_by(job_events.c.version)).all()
         leases = connection.execute(select(job_leases.c.job_id)).all()
-    if "interrupted" not in kinds or outcomes != ["interrupted", "succeeded"]:
+    if "interrupted" not in [event.kind for event in events] or outcomes != ["interrupted", "succeeded"]:
         raise DemoFailed(f"the killed job's history shows {outcomes}, not an interruption and two attempts")
+    steps = [json.loads(event.data)["step"] for event in events if event.kind == "checkpointed"]
+    if steps != sorted(set(steps)):
+        raise DemoFailed(f"steps that were done have been done again: {steps}")
     if leases:
         raise DemoFailed("a finished job still has a lease")
 
