@@ -44,7 +44,7 @@ def left(studio: Studio, mib: int) -> Iterator[None]:
 
 def squeezed(studio: Studio, **asked: Any) -> Answer:
     """The answer under the widest limit under which the batch is not drawn as it was asked."""
-    for mib in range(520, 40, -40):
+    for mib in range(480, 40, -80):
         studio.ask(model="single_file", steps=1)  # another model, which is to go first
         with left(studio, mib):
             answer = studio.ask(**asked)
