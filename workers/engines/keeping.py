@@ -6,7 +6,7 @@ Files are written by a thread of their own, one at a time, since the device must
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from workers.spool import sha256, write_durably
 class Keeper:
     """`Generate.checkpoint_seconds` apart, 0 being after every step; nothing is kept where that is None."""
 
-    def __init__(self, request: Generate, say: Any) -> None:
+    def __init__(self, request: Generate, say: Callable[[Message], None]) -> None:
         self._request = request
         self._say = say
         self._last = time.monotonic()
@@ -26,6 +26,7 @@ class Keeper:
         self._trouble: OSError | None = None
         self._every = request.checkpoint_seconds
         self._found: bytes | None = None
+        self._saved: Saved | None = None
         self._used = False
         if request.resume_from is not None:
             self._found = self._read(request.resume_from)
@@ -35,22 +36,20 @@ class Keeper:
 
         One that is not is told of, once; one of another part waits for it.
         """
-        if self._found is None:
-            return None
-        try:
-            saved = Saved.unpack(self._found, identity)
-        except Unusable as error:
-            self._found = None
-            self._discard(str(error))
-            return None
-        if saved.part != part:
+        if self._found is not None:
+            try:
+                self._saved = Saved.unpack(self._found, identity)
+            except Unusable as error:
+                self._discard(str(error))
+            self._found = None  # read once, however often it is asked for
+        if self._saved is None or self._saved.part != part:
             return None
         self._used = True
-        return saved
+        return self._saved
 
     def end(self) -> None:
         """Tell of a checkpoint that waited for its part in vain: the batch was composed otherwise this time."""
-        if self._found is not None and not self._used:
+        if (self._found is not None or self._saved is not None) and not self._used:
             self._discard("the batch was drawn in other parts")
 
     def due(self, *, at_once: bool = False) -> bool:

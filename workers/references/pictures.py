@@ -9,11 +9,12 @@ from urllib.parse import unquote, urlsplit
 
 from workers.errors import StageEnds
 from workers.ports import ReferencePicture
+from workers.presets import REFERENCE_BUCKETS
 from workers.references.decoding import PixelLimits, decode, normalise
 from workers.references.fetching import Limits, fetch
 from workers.references.urls import parse
 
-_KEPT: Final = re.compile(r"/storage/v1/(object|render/image)/(authenticated/)?(reference_images|workspace_assets)/.+")
+_KEPT: Final = re.compile(rf"/storage/v1/(object|render/image)/(authenticated/)?({'|'.join(REFERENCE_BUCKETS)})/.+")
 
 
 class PrivateBuckets:
