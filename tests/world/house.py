@@ -12,13 +12,14 @@ from statemachine.store import EventStore
 from statemachine.store.database import open_engine, reading, transaction
 from statemachine.store.schema import jobs
 from tests.fakes import Crash, Effect, FakeClock, FakeReferences, MemoryBucket, ScriptedReceiver, around
-from tests.world.kinds import GONE, LATE
+from tests.world.kinds import DEADLY, GONE, HUGE, LATE
 from tests.world.redis import FakeLists, Server
 from workers.engines.faults import Cancelled, Paused, failed
-from workers.engines.messages import Enhance, FromEngine, Generate, Ready, Started
+from workers.engines.messages import Enhance, Failed, FromEngine, Generate, Ready, Started
 from workers.engines.null import NullEngine
 from workers.errors import GiveUp, TryAgain
 from workers.ingress import Ingress
+from workers.ports import EngineDied
 from workers.presets import PRESETS, QUEUES
 from workers.spool import DiskSpool, Spool, sha256
 from workers.stages import HANDLERS
@@ -120,6 +121,13 @@ class HookedEngine:
     def run(self, request: Generate | Enhance) -> Iterator[FromEngine]:
         self._effect("engine.run")
         yield Started(request_id=request.request_id)
+        if request.prompt == DEADLY:
+            raise EngineDied("engine crashed", "SIGSEGV", started=True)
+        if request.prompt == HUGE:
+            yield Failed(
+                request_id=request.request_id, error_class="device_memory", error_type="OutOfMemory", message="2 GiB"
+            )
+            return
         for message in self._engine.run(request, self._spool):
             self._effect(f"engine.{type(message).__name__}")
             if request.request_id in self._cancelled:

@@ -12,12 +12,14 @@ LATE: Final = "https://host/late.png"
 """A reference that comes the second time it is asked for."""
 GONE: Final = "https://host/gone.png"
 """A reference that never comes."""
+DEADLY: Final = "a heron that no engine survives"
+HUGE: Final = "a heron that no device has room for"
 
 
 def _payload(number: int, job_type: str, **changes: Any) -> bytes:
     built = build_payload(
         job_type,
-        "a heron at dawn",
+        changes.pop("prompt", "a heron at dawn"),
         user_id=USER,
         job_id=f"00000000-0000-4000-8000-{number:012d}",
         created_at=CREATED,
@@ -40,6 +42,8 @@ KINDS: Final[dict[str, tuple[str, bytes]]] = {
     ),
     "video without its end": ("wan_queue", _payload(8, "video_high", first_frame=LATE, last_frame=GONE)),
     "video, enhanced": ("wan_queue", _payload(6, "video7b_fast_enhanced")),
+    "poison": ("sdxl_queue", _payload(9, "sdxl_image_fast", prompt=DEADLY)),
+    "no memory": ("sdxl_queue", _payload(10, "sdxl_image_fast", prompt=HUGE)),
     "refused": ("sdxl_queue", _payload(7, "sdxl_image_fast", num_images=2)),
     "dead letter": ("sdxl_queue", b"\xff not a payload"),
 }

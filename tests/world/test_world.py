@@ -1,6 +1,7 @@
 """Kill the service at every effect of a job's life, and at each it ends as if nothing had happened."""
 
 import shutil
+import tempfile
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,7 @@ def ram(tmp_path: Path) -> Iterator[Path]:
     if not RAM.is_dir():
         yield tmp_path
         return
-    folder = RAM / f"ourvidz-world-{tmp_path.name}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(prefix="ourvidz-world-", dir=RAM))  # others may run the same test now
     yield folder
     shutil.rmtree(folder)
 
