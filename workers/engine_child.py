@@ -4,7 +4,6 @@ import logging
 import os
 import queue
 import selectors
-import signal
 import subprocess
 import sys
 import threading
@@ -33,6 +32,7 @@ from workers.engines.messages import (
     frame,
     from_engine,
 )
+from workers.lifeline import signal_name
 from workers.ports import EngineDied
 
 log = logging.getLogger(__name__)
@@ -200,7 +200,7 @@ class Child:
             return "engine stopped", "the worker closed it"
         if code >= 0:
             return "engine crashed", f"exit code {code}{': ' if said else ''}{said}"
-        name = _signal_name(-code)
+        name = signal_name(-code)
         if name == "SIGKILL" and oom_kills() > self._kills:
             return "engine out of memory", "killed by the kernel for memory (SIGKILL)"
         if name in ("SIGKILL", "SIGTERM"):
@@ -328,13 +328,6 @@ class Child:
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
     """What of our environment an engine process gets: it has no use for anybody's secrets."""
     return {name: value for name, value in ours.items() if name in _PASSED or name.startswith(_PASSED_PREFIXES)}
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"  # most real-time signals have no name
 
 
 def oom_kills() -> int:

@@ -1,4 +1,4 @@
-"""A process that ends with the one that started it."""
+"""A process that ends with the one that started it, and what its end is called."""
 
 import ctypes
 import os
@@ -21,3 +21,16 @@ def die_with_parent(parent: int, signum: int = signal.SIGTERM) -> None:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent:
         raise SystemExit(0)
+
+
+def ending(code: int) -> str:
+    """How a process ended whose return code is `code`, as `subprocess` tells it."""
+    return f"exit code {code}" if code >= 0 else f"killed by {signal_name(-code)}"
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL for 9."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # most real-time signals have no name

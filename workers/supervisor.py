@@ -1,4 +1,7 @@
-"""The supervisor: ends leases that nobody renews. Any number may run at once; each of their writes is fenced."""
+"""The supervisor: ends leases that nobody renews, and those of a worker whose death was seen.
+
+Any number may run at once; each of their writes is fenced.
+"""
 
 from datetime import datetime
 
@@ -58,26 +61,38 @@ class Supervisor:
             length = max(length, (lease.expires_at - lease.renewed_at).total_seconds())  # its worker's own setting
         return monotonic - self._seen[lease.job_id, lease.token].since >= length
 
+    def worker_died(self, worker_id: str, how: str) -> int:
+        """Hand back what a worker held whose end was seen, without waiting for its leases to run out.
+
+        Return how many leases were ended. Raises StoreAway.
+        """
+        held = [lease for lease in self._store.leases() if lease.worker_id == worker_id]
+        return sum(self._end(lease, "worker died", f"{worker_id}: {how}") for lease in held)
+
     def _expire(self, lease: Lease) -> int:
+        detail = f"{lease.worker_id} did not renew its lease for {self._lease_seconds:g} s"
+        try:
+            return self._end(lease, "lease expired", detail)
+        except StoreAway as error:
+            log.info("lease not ended", job=lease.job_id, reason=str(error))
+            return 0
+
+    def _end(self, lease: Lease, reason: str, detail: str) -> int:
         """The job goes back to wait its turn, or is poison and fails."""
         try:
             job = self._store.load(lease.job_id)
             if job.token != lease.token or job.worker_id is None:
                 return 0
-            events = decisions.interrupt(
-                job,
-                reason="lease expired",
-                by=self._name,
-                now=self._store.now(),
-                detail=f"{lease.worker_id} did not renew its lease for {self._lease_seconds:g} s",
-            )
+            events = decisions.interrupt(job, reason=reason, by=self._name, now=self._store.now(), detail=detail)
             if self._store.expire(lease, job, events) is None:
                 return 0  # renewed in the meantime
-        except (Conflict, StoreAway) as error:
+        except Conflict as error:
             log.info("lease not ended", job=lease.job_id, reason=str(error))  # its worker lives, or another was first
             return 0
+        except StoreAway:
+            raise
         except Exception:  # one job that cannot be read must not keep the others from being resumed
             log.exception("lease not ended", job=lease.job_id)
             return 0
-        log.warning("lease ended", job=lease.job_id, token=lease.token, worker=lease.worker_id)
+        log.warning("lease ended", job=lease.job_id, token=lease.token, worker=lease.worker_id, reason=reason)
         return 1

@@ -38,14 +38,17 @@ class Child:
     channel: FromChild | None = None
     told: Condition | None = None
     told_at: float = 0.0
+    mourn: Callable[[str, int], None] | None = None
+    """Told of a worker that died: its name, and its return code."""
 
     def look(self, now: float) -> None:
         """Start it where it is not running and its backoff is over; hear what it tells."""
         if self.process is not None:
-            self.hear(now)
             code = self.process.poll()
+            self.hear(now)
             if code is None:
                 return
+            self.bury(code)
             wait = self._failed(now, settled=now - self.started_at > SETTLED_SECONDS)
             log.warning("process ended: it is started again", process=self.name, code=code, seconds=wait)
             self.process = None
@@ -57,6 +60,11 @@ class Child:
         told = None if self.channel is None else self.channel.heard()
         if told is not None:
             self.told, self.told_at = told, now
+
+    def bury(self, code: int) -> None:
+        """It has ended: where it held leases and may hold them still, have them handed back."""
+        if code != 0 and self.mourn is not None and self.told is not None and self.told.worker is not None:
+            self.mourn(self.told.worker, code)
 
     def condition(self, now: float) -> Condition:
         """How it is, as far as one knows here."""

@@ -15,12 +15,14 @@ _SENTENCE: Final = 300
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
     """`still` are the reasons why it should be started anew, `unready` those why it takes no work at the moment.
 
-    `status` is one line for people. Nothing here is secret or anybody's personal content.
+    `status` is one line for people; `worker` is the name under which leases are held, where there is one. Nothing here
+    is secret or anybody's personal content.
     """
 
     still: list[str] = []
     unready: list[str] = []
     status: str = ""
+    worker: str | None = None
 
     @property
     def live(self) -> bool:

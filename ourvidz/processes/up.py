@@ -14,6 +14,7 @@ from ourvidz.processes.child import Child, together
 from ourvidz.processes.condition import Condition
 from ourvidz.processes.holding import hold
 from ourvidz.processes.lifelines import Stop
+from ourvidz.processes.lost_workers import LostWorkers
 from ourvidz.processes.notify import VARIABLES as NOTIFY
 from ourvidz.processes.pulse import Pulse
 from ourvidz.processes.telling import Telling
@@ -72,8 +73,10 @@ def _run(
     if before != after:
         log.info("database upgraded", before=before, after=after)
     environment = child_environment(settings, redis_url)
+    lost = LostWorkers(settings)
     workers = [
-        Child(f"worker {device}", ["worker", "--device", device], environment) for device in wiring.devices(settings)
+        Child(f"worker {device}", ["worker", "--device", device], environment, mourn=lost.mourn)
+        for device in wiring.devices(settings)
     ]
     children += [Child(name, [name], environment) for name in ("ingress", "supervisor")] + workers
     code = 0
@@ -92,29 +95,30 @@ def _run(
         pulse.end()
         telling.stopping()
         _stop(children, stop, settings.drain_seconds + FAREWELL_SECONDS)
+        lost.close()
     log.info("all down")
     return code
 
 
 def _stop(children: list[Child], stop: Stop, seconds: float) -> None:
     """Let each child drain; who does not within the time, or at a second signal, is killed."""
-    running = [child.process for child in children if child.process is not None and child.process.poll() is None]
-    for process in running:
+    running = [(child, child.process) for child in children if child.process is not None]
+    for _, process in running:
         process.terminate()
     until = time.monotonic() + seconds
     hurried = False
-    while any(process.poll() is None for process in running) and time.monotonic() < until:
+    while any(process.poll() is None for _, process in running) and time.monotonic() < until:
         if stop.now.is_set() and not hurried:
             hurried = True
             until = time.monotonic() + 5.0
-            for process in running:
+            for _, process in running:
                 process.terminate()
         time.sleep(0.05)
-    for process in running:
+    for child, process in running:
         if process.poll() is None:
             log.warning("killed: it did not stop in time", pid=process.pid)
             process.kill()
-        process.wait()
+        child.bury(process.wait())
 
 
 def child_environment(settings: Settings, redis_url: str | None) -> dict[str, str]:

@@ -99,7 +99,12 @@ class _Threads:
         unready += [self._engine_trouble] if self._engine_trouble is not None else []
         unready += [f"{loop}: {why}" for loop, why in dict(self._failing).items()]
         held = len(worker.held.jobs())
-        return Condition(still=self._pulse.still(), unready=unready, status=f"{held} jobs in hand")
+        return Condition(
+            still=self._pulse.still(),
+            unready=unready,
+            status=f"{held} jobs in hand",
+            worker=worker.identity.worker_id,
+        )
 
     def serve(self, telling: Telling) -> None:
         """Start all threads, wait for the signal, drain, and leave nothing behind."""
