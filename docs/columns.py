@@ -112,11 +112,11 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
     },
     "job_leases": {
         "job_id": "the job",
-        "worker_id": "the holder; null when it is free, the spool of the last holder being still at `spool_host`",
+        "worker_id": "the holder; null when it is free, files to go on from being still at `spool_host`",
         "token": "the token of the lease; it holds only while it equals that of `jobs`",
         "expires_at": "renewed three times a lease",
         "renewed_at": "the last time",
-        "spool_host": "the host that has the job's files",
+        "spool_host": "the spool that has the job's files, by the name of its host; null when it is free and has none",
         "progress": "JSON for people: step, of, seconds, or doing",
         "progress_at": "when that was told",
     },
@@ -153,6 +153,7 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "started_at": "when it started",
         "last_seen_at": "its last sign of life, at least three times a lease",
         "resident": "JSON list of the model variants that its engine has loaded",
+        "spool": "the name of the spool in which it works",
     },
     "dead_letters": {
         "id": "the number that `ourvidz deadletters show` takes",

@@ -52,6 +52,7 @@ NAMES: Final = (
     "engine",
     "null_step_seconds",
     "lease_seconds",
+    "spool_grace_seconds",
     "checkpoint_seconds",
     "drain_seconds",
     "allowed_reference_hosts",

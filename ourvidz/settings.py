@@ -185,6 +185,10 @@ class Settings(BaseSettings):
         30.0, "A worker unheard of for so long has lost its jobs. It is heard three times as often.",
         "a number from 3 to 3600", ge=3, le=3600, allow_inf_nan=False,
     )  # fmt: skip
+    spool_grace_seconds: float = _setting(
+        30.0, "How long a job is left to the host that has its files, while that one is heard of.",
+        "a number from 3 to 86400", ge=3, le=86_400, allow_inf_nan=False,
+    )  # fmt: skip
     checkpoint_seconds: float = _setting(
         15.0, "How much device time may lie between two checkpoints of a generation. 0 keeps every step.",
         "a number from 0 to 3600", ge=0, le=3600, allow_inf_nan=False,

@@ -28,7 +28,7 @@ from workers.ports import Bucket
 from workers.presets import LUSTIFY, PRESETS, QUEUES, WAN_1_3B
 from workers.receiver import HttpReceiver
 from workers.references.pictures import PrivateBuckets, WebReferences
-from workers.spool import DiskSpool
+from workers.spool import DiskSpool, named
 from workers.stages import HANDLERS
 from workers.storage import open_storage
 from workers.supervisor import Supervisor
@@ -191,12 +191,14 @@ def worker(
     identity = Identity(
         worker_id=f"{host}-{device}-{os.getpid()}-{secrets.token_hex(2)}",
         host=host,
+        spool=named(settings.spool_dir, host),
         pid=os.getpid(),
         device=device,
         job_types=job_types(settings),
         models={name: str(path) for name, path in models(settings).items()},
         version=__version__,
         lease_seconds=settings.lease_seconds,
+        spool_grace_seconds=settings.spool_grace_seconds,
     )
     ports = Ports(
         clock=HostClock(store),

@@ -207,6 +207,17 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         """Made, and no event says that they are uploaded."""
         return [asset for asset in self.current_assets if asset.key is None]
 
+    @property
+    def spooled(self) -> bool:
+        """The job goes on from files that its history tells of, in the spool of who made them."""
+        match self.state:
+            case State.FETCHING_REFS | State.ENHANCING | State.GENERATING:
+                return bool(self.references or self.checkpoint or self.assets_to_upload)
+            case State.UPLOADING:
+                return bool(self.assets_to_upload)
+            case _:
+                return False
+
     def told(self, status: str) -> list[Callback]:
         """The callback requests of this run with that status."""
         return [call for call in self.callbacks if call.run == self.run and call.status == status]

@@ -2,15 +2,27 @@
 
 A file is written under a temporary name, fsynced, renamed, and the folder is fsynced; its digest goes into the
 event that tells of it. On reading, a file whose digest differs is as good as not there.
+
+The database knows a spool by its name, which lies in it. All workers of a host share one; `workers/sweeping.py` cleans.
 """
 
 import hashlib
 import os
 import re
+import secrets
 import shutil
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
+
+NAME: Final = ".host"
+"""The file with the spool's name."""
+ASIDE: Final = ".removed"
+"""The folder of what nobody looks at any more, until it is removed."""
+LEFT_SECONDS: Final = 3600.0
+"""A file is written in seconds: a temporary one that nobody touched for so long has lost its process."""
 
 _JOB_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -33,9 +45,6 @@ class Spool(Protocol):
     def remove(self, job_id: str) -> None:
         """Remove the job's folder and all in it. Safe to run twice."""
 
-    def jobs(self) -> Iterator[str]:
-        """The ids of the jobs that have a folder; what else lies there is none of ours."""
-
 
 def sha256(data: bytes) -> str:
     """The digest used everywhere: sha256 in lower-case hex."""
@@ -55,6 +64,24 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def named(root: Path, host: str) -> str:
+    """The name of the spool in `root`: that of the host that used it first, whatever its host is called by now.
+
+    So a pod that finds the volume of the one before it has its files, and so has a host that was renamed.
+    """
+    file, mine = root / NAME, root / f"{NAME}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            write_durably(mine, host.encode())
+            with suppress(FileExistsError):  # another was first, and its name holds
+                os.link(mine, file)
+            mine.unlink()
+        return file.read_text().strip() or host
+    except OSError:
+        return host  # nothing can be kept here either: the first job says so, and pauses its lane
 
 
 class DiskSpool:
@@ -90,6 +117,33 @@ class DiskSpool:
         shutil.rmtree(self.root / job_id, ignore_errors=True)
 
     def jobs(self) -> Iterator[str]:
-        """See `Spool.jobs`."""
+        """The ids of the jobs that have a folder; what else lies there is none of ours."""
         if self.root.is_dir():
             yield from (entry.name for entry in self.root.iterdir() if _JOB_ID.fullmatch(entry.name) and entry.is_dir())
+
+    def untouched(self, job_id: str) -> float:
+        """Seconds since something was last written into the job's folder."""
+        folder = self.root / job_id
+        return time.time() - max(_changed(path) for path in (folder, *folder.glob("*")))
+
+    def set_aside(self, job_id: str) -> None:
+        """Take the job's folder out of everybody's sight, at once and whole. Safe to run twice."""
+        (self.root / ASIDE).mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            (self.root / job_id).rename(self.root / ASIDE / f"{job_id}.{secrets.token_hex(4)}")
+
+    def clear(self) -> None:
+        """Remove what was set aside, and what processes left that died while they wrote."""
+        for folder in self.root.glob(f"{ASIDE}/*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        for left in self.root.rglob(".*.tmp"):
+            if time.time() - _changed(left) > LEFT_SECONDS:
+                left.unlink(missing_ok=True)
+
+
+def _changed(path: Path) -> float:
+    """When it was last written, by this host's clock; long ago where it is gone by now."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

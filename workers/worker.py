@@ -26,8 +26,9 @@ from workers.lane import Handler, Lane
 from workers.policy import Policy, refusal
 from workers.ports import Bucket, Clock, Engine, Metrics, Receiver, References
 from workers.recorder import StoreRecorder
-from workers.spool import Spool
+from workers.spool import DiskSpool
 from workers.stages.on_device import request_id
+from workers.sweeping import Sweeping
 from workers.tools import StageSettings, Tools
 
 LANES: Final[dict[str, tuple[State, ...]]] = {
@@ -43,7 +44,7 @@ _dice: Final = random.SystemRandom()
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """Who this worker is, and what it can make."""
+    """Who this worker is, and what it can make. Its spool has the name of its host where no other is given."""
 
     worker_id: str
     host: str
@@ -53,13 +54,15 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     models: dict[str, str]
     version: str
     lease_seconds: float = 30.0
+    spool: str | None = None
+    spool_grace_seconds: float = 30.0
 
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True):
     """The doors of one worker."""
 
     clock: Clock
-    spool: Spool
+    spool: DiskSpool
     bucket: Bucket
     receiver: Receiver
     references: References
@@ -87,6 +90,7 @@ class Worker:
     ) -> None:
         self._policy = policy
         self.identity = identity
+        self._spool_name = identity.spool or identity.host
         self._engine_up = engine_up
         self._resident = resident
         self.store = store
@@ -127,9 +131,11 @@ class Worker:
         claimant = Claimant(
             worker_id=identity.worker_id,
             host=identity.host,
+            spool=self._spool_name,
             device=identity.device,
             job_types=identity.job_types,
             lease_seconds=identity.lease_seconds,
+            grace_seconds=identity.spool_grace_seconds,
         )
         self._draining = Draining(
             store, self.writer, self.held, ports.engine, self.lanes["engine"], worker_id=identity.worker_id
@@ -144,6 +150,7 @@ class Worker:
             resident=resident,
             affinity=Affinity(affinity_seconds, ports.clock.monotonic),
         )
+        self._sweeping = Sweeping(store, ports.spool, self.held, name=self._spool_name)
 
     def claim_tick(self, now: datetime, *, expected: bool = False) -> int:
         """Claim what there is room for: never more than free slots + 1, nothing for a lane that is paused.
@@ -164,7 +171,8 @@ class Worker:
         """Renew the leases when a third of them is over, or progress is to be told; return the ids that were lost."""
         monotonic = self.ports.clock.monotonic()
         third = self.identity.lease_seconds / 3
-        if self._seen_at is None or monotonic - self._seen_at >= third:
+        # Other hosts leave our files to us for as long as they hear of us.
+        if self._seen_at is None or monotonic - self._seen_at >= min(third, self.identity.spool_grace_seconds / 3):
             self.see(now, state="draining" if self.draining else "active")
             self._seen_at = monotonic
         held = self.held.renewable(monotonic=monotonic)
@@ -224,6 +232,7 @@ class Worker:
                 "started_at": self._started_at,
                 "last_seen_at": now,
                 "resident": json.dumps(sorted(self._resident())),
+                "spool": self._spool_name,
             }
         )
 
@@ -246,13 +255,8 @@ class Worker:
         return sum(self._draining.give_back(job, reason) for job in held)
 
     def sweep_spool(self) -> int:
-        """Remove what finished jobs left in this host's spool, after a crash between the end and the cleaning."""
-        removed = 0
-        for job_id in list(self.ports.spool.jobs()):
-            if self.store.finished(job_id):
-                self.ports.spool.remove(job_id)
-                removed += 1
-        return removed
+        """Clean this host's spool; return how many folders went. See `Sweeping.tick`."""
+        return self._sweeping.tick()
 
     def _tools_for(self, job: Job) -> Tools:
         self.held.begin(job, monotonic=self.ports.clock.monotonic())

@@ -33,6 +33,8 @@ ENGINE_SECONDS: Final = 10.0
 HEART_SECONDS: Final = 0.2
 LOOK_SECONDS: Final = 1.0
 """The net below the wake-ups for jobs that somebody cancelled."""
+SWEEP_SECONDS: Final = 60.0
+"""Between two looks at what lies in the spool."""
 RESTART_SECONDS: Final = 5.0
 """Between tries to start an engine that does not start."""
 
@@ -40,6 +42,8 @@ LOOP_SECONDS: Final = 120.0
 """A loop that asks the database or waits for a bell moves within this."""
 WARM_SECONDS: Final = 600.0
 """An engine process starts, or is known not to start, within this."""
+SWEEP_LIMIT_SECONDS: Final = 1800.0
+"""Many gigabytes on a slow disk are removed within this."""
 LANE_SECONDS: Final = max(STAGE_LIMITS.values()) + 1800.0
 """A stage has its own time limit, and the engine has its; past both, a lane stands still."""
 
@@ -110,14 +114,12 @@ class _Threads:
         """Start all threads, wait for the signal, drain, and leave nothing behind."""
         worker = self._worker
         self._log.info("worker up", device=worker.identity.device, types=len(worker.identity.job_types))
-        swept = worker.sweep_spool()
-        if swept:
-            self._log.info("spool swept", folders=swept)
         steps: dict[str, tuple[Callable[[], None], float]] = {
             "claim": (self._claim, LOOP_SECONDS),
             "listen": (self._listen, LOOP_SECONDS),
             "heart": (self._heart, LOOP_SECONDS),
             "warm": (self._warm, WARM_SECONDS),
+            "sweep": (self._sweep, SWEEP_LIMIT_SECONDS),
         }
         for lane in worker.lanes.values():
             steps |= {
@@ -197,6 +199,10 @@ class _Threads:
             self._worker.engine_is(self._engine.config.engine, self._engine_pid)
             self._worker.see(self._worker.store.now(), state="active")
         self._worker.heartbeat_tick(self._worker.store.now())
+
+    def _sweep(self) -> None:
+        self._worker.sweep_spool()
+        self._ended.wait(SWEEP_SECONDS)
 
     def _count(self, metrics: HttpMetrics) -> None:
         if metrics.wait(POLL_SECONDS * 10):

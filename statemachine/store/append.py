@@ -138,15 +138,18 @@ def _update(count: int, dialect: Dialect) -> TextClause:
 def _follow_leases(connection: Connection, winners: list[Sealed]) -> None:
     """A lease ends with the event that ends it, in the same transaction."""
     ended = [s.after.id for s in winners if s.after.state.terminal]
-    freed = [s.after.id for s in winners if not s.after.state.terminal and s.before.worker_id and not s.after.worker_id]
+    freed = [s.after for s in winners if not s.after.state.terminal and s.before.worker_id and not s.after.worker_id]
     if ended:
         connection.execute(job_leases.delete().where(job_leases.c.job_id.in_(ended)))
     if freed:
         connection.execute(
             update(job_leases)
-            .where(job_leases.c.job_id.in_(freed))
+            .where(job_leases.c.job_id.in_([job.id for job in freed]))
             .values(worker_id=None, expires_at=None, progress=None, progress_at=None)
         )
+    bare = [job.id for job in freed if not job.spooled]
+    if bare:  # nobody has to go on where the last holder was
+        connection.execute(update(job_leases).where(job_leases.c.job_id.in_(bare)).values(spool_host=None))
 
 
 def _merge_personal(connection: Connection, job_id: str, personal: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, case, not_, or_, select, update
 
 from statemachine import decisions
 from statemachine.errors import IllegalEvent, UnreadableHistory
@@ -16,20 +16,31 @@ from statemachine.store.append import Sealed, append, prepare
 from statemachine.store.codec import replay, stored
 from statemachine.store.projections import upsert
 from statemachine.store.schema import Utc, job_events, job_leases, jobs, queues
+from statemachine.store.spools import KEPT
 
 
 class Claimant(msgspec.Struct, frozen=True, kw_only=True):
     """Who claims, and what it can do.
 
-    `resident` are the model variants that are loaded; whether their jobs may go first is said by an `Affinity`.
+    `spool` is the name of the spool in which it works; a job whose files another one has is left to that one for
+    `grace_seconds`, see `spools.KEPT`. `resident` are the model variants that are loaded; whether their jobs may go
+    first is said by an `Affinity`.
     """
 
     worker_id: str
     host: str
+    spool: str
     device: str
     job_types: Sequence[str]
     lease_seconds: float
+    grace_seconds: float = 30.0
     resident: Sequence[str] = ()
+
+    def asks(self, now: datetime, passed_over: Iterable[str]) -> dict[str, Any]:
+        """What a claim at `now` is bound to, beside its limit."""
+        since = now - timedelta(seconds=self.grace_seconds)
+        types, left = list(self.job_types), list(passed_over)
+        return {"now": now, "since": since, "spool": self.spool, "types": types, "passed_over": left}
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +61,12 @@ _FREE: Final = and_(
     jobs.c.id.not_in(bindparam("passed_over", expanding=True)),
 )
 _TOLD: Final = jobs.c.state == State.CALLBACK.value
-_TO_DRAW: Final = and_(~_TOLD, jobs.c.queue.not_in(_PAUSED), jobs.c.job_type.in_(bindparam("types", expanding=True)))
+_TO_DRAW: Final = and_(
+    ~_TOLD,
+    jobs.c.queue.not_in(_PAUSED),
+    jobs.c.job_type.in_(bindparam("types", expanding=True)),
+    not_(KEPT),
+)
 
 
 def _in_order(which: ColumnElement[bool], *columns: ColumnElement[Any]) -> Select[Any]:
@@ -67,14 +83,14 @@ _NEEDED_MODEL: Final = case((jobs.c.state != State.UPLOADING.value, jobs.c.model
 _AHEAD: Final = _in_order(_TO_DRAW, _NEEDED_MODEL, jobs.c.priority)
 _LOCK_THESE: Final = (
     select(jobs.c.id)
-    .where(_FREE, jobs.c.id.in_(bindparam("ids", expanding=True)))
+    .where(_FREE, _TO_DRAW, jobs.c.id.in_(bindparam("ids", expanding=True)))
     .with_for_update(skip_locked=True, of=jobs)
 )
 
 
 def any_due(connection: Connection, who: Claimant, *, now: datetime, passed_over: Iterable[str]) -> bool:
     """Is there anything for `who`? Takes no lock."""
-    asked = {"now": now, "types": list(who.job_types), "limit": 1, "passed_over": list(passed_over)}
+    asked = {**who.asks(now, passed_over), "limit": 1}
     return any(connection.scalar(statement, asked) is not None for statement in (_DRAWING, _TELLING))
 
 
@@ -102,8 +118,7 @@ def claim(
         drawing = 0
     for statement, limit in ((_LOCK_DRAWING, drawing), (_LOCK_TELLING, telling)):
         if limit > 0:
-            asked = {"now": now, "types": list(who.job_types), "limit": limit, "passed_over": list(passed_over)}
-            chosen += connection.scalars(statement, asked)
+            chosen += connection.scalars(statement, {**who.asks(now, passed_over), "limit": limit})
     group: list[Sealed] = []
     for job_id in chosen:
         # One history that cannot be read, or that is not what its row says, must not keep all others from their turn.
@@ -132,7 +147,7 @@ def claim(
                 "token": job.token,
                 "expires_at": until,
                 "renewed_at": now,
-                "spool_host": who.host,
+                "spool_host": who.spool,
                 "progress": None,
                 "progress_at": None,
             }
@@ -156,11 +171,11 @@ def _choose(
     seen = list(passed_over)
     resident: Set[str] = frozenset(who.resident)
     while len(chosen) < count:
-        asked = {"now": now, "types": list(who.job_types), "limit": LOOK_AHEAD, "passed_over": seen}
-        due = [Due(*row) for row in connection.execute(_AHEAD, asked)]
+        asked = who.asks(now, seen)
+        due = [Due(*row) for row in connection.execute(_AHEAD, {**asked, "limit": LOOK_AHEAD})]
         wanted = affinity.prefer(due, resident, count=count - len(chosen))
         ids = [job.id for job in wanted]
-        locked = set(connection.scalars(_LOCK_THESE, {"now": now, "ids": ids, "passed_over": seen}))
+        locked = set(connection.scalars(_LOCK_THESE, {**asked, "ids": ids}))
         chosen += [job_id for job_id in ids if job_id in locked]
         affinity.took(due, [job for job in wanted if job.id in locked])
         if len(locked) == len(ids):
@@ -228,16 +243,6 @@ def held_by_anyone(connection: Connection) -> list[Lease]:
         Lease(job_id=r.id, worker_id=r.worker_id, token=r.token, expires_at=r.expires_at, renewed_at=r.renewed_at)
         for r in rows
     ]
-
-
-def next_due(connection: Connection, *, now: datetime) -> datetime | None:
-    """When the earliest of the waiting retries is due."""
-    earliest: datetime | None = connection.scalar(
-        select(func.min(jobs.c.resume_at)).where(
-            jobs.c.finished_at.is_(None), jobs.c.worker_id.is_(None), jobs.c.resume_at > now
-        )
-    )
-    return earliest
 
 
 _HISTORIES: Final = (

@@ -185,7 +185,7 @@ job_leases: Final = Table(
     "job_leases",
     metadata,
     Column("job_id", Id, primary_key=True),
-    Column("worker_id", Text),  # NULL: free, but the spool of the last holder is still at spool_host
+    Column("worker_id", Text),  # NULL: free; files to go on from, if there are any, are still at spool_host
     Column("token", Integer, nullable=False),
     Column("expires_at", Utc),
     Column("renewed_at", Utc),
@@ -237,6 +237,8 @@ workers: Final = Table(
     Column("started_at", Utc, nullable=False),
     Column("last_seen_at", Utc, nullable=False),
     Column("resident", Text),
+    Column("spool", Text),
+    Index("ix_workers_last_seen_at", "last_seen_at"),
 )
 
 dead_letters: Final = Table(

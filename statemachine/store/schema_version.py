@@ -7,7 +7,7 @@ from sqlalchemy.exc import DBAPIError
 
 from statemachine.errors import SchemaMismatch
 
-REQUIRED: Final = "0002"
+REQUIRED: Final = "0003"
 """The head of `migrations/`; a test holds them together."""
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
@@ -12,7 +12,7 @@ from statemachine.admission import Admission, DeadLetter, NewJob
 from statemachine.errors import Conflict, UnknownJob
 from statemachine.events import Event
 from statemachine.job import Job, Stored
-from statemachine.store import claims
+from statemachine.store import claims, spools
 from statemachine.store.admit import admit
 from statemachine.store.affinity import Affinity
 from statemachine.store.append import Sealed, append, prepare
@@ -24,6 +24,7 @@ from statemachine.store.projections import upsert
 from statemachine.store.rebuild import Rebuilt, rebuild
 from statemachine.store.schema import Row, job_events, job_payloads, jobs, workers
 from statemachine.store.schema_version import check as check_schema
+from statemachine.store.spools import Folders
 from statemachine.store.wakeups import WakeUps, open_wakeups
 
 PASS_OVER: Final = timedelta(minutes=1)
@@ -139,10 +140,16 @@ class EventStore:
         with self.read() as connection:
             return claims.held_by_anyone(connection)
 
-    def next_due(self) -> datetime | None:
-        """When the earliest waiting retry is due."""
+    def folders(self, spool: str, job_ids: Sequence[str]) -> Folders:
+        """Sort out the folders of a spool. See `spools.look`."""
         with self.read() as connection:
-            return claims.next_due(connection, now=self.now())
+            return spools.look(connection, spool, job_ids)
+
+    @contextmanager
+    def claimed_by_nobody(self, spool: str, job_ids: Sequence[str]) -> Iterator[Folders]:
+        """As `folders`, and within the context none of the needless ones is claimed."""
+        with self.write() as connection:
+            yield spools.look(connection, spool, job_ids, lock=True)
 
     def see_worker(self, row: Row) -> None:
         """Write the worker's own row: that it lives, what it can do, how it is."""

@@ -31,9 +31,10 @@ def new_job(job_id: str | None = None, **changes: Any) -> NewJob:
     )
 
 
-def claimant(name: str = "w1", *, types: list[str] | None = None, seconds: float = 30.0) -> Claimant:
-    """A worker that can make `types`."""
-    return Claimant(worker_id=name, host="h", device="cpu", job_types=types or [TYPE], lease_seconds=seconds)
+def claimant(name: str = "w1", *, host: str = "h", types: list[str] | None = None, seconds: float = 30.0) -> Claimant:
+    """A worker that can make `types`, with the spool of its host."""
+    types = types or [TYPE]
+    return Claimant(worker_id=name, host=host, spool=host, device="cpu", job_types=types, lease_seconds=seconds)
 
 
 def claimed(store: EventStore, name: str = "w1") -> Job:
