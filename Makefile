@@ -9,7 +9,7 @@ PIP_ARGS ?=
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format kills matrix clean
+.PHONY: help setup demo test check format kills matrix identity clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -47,6 +47,10 @@ kills: setup  ## kill worker, engine, ingress and up, KILLS times each, on DATAB
 
 matrix: setup  ## every job type in every reference mode, end to end; pictures in matrix-output
 	$(BIN)/python -m tests.campaigns.matrix --output matrix-output/$$(date +%Y%m%d-%H%M%S)
+
+ONLY ?=
+identity: setup  ## kill each type in each mode at three steps; the bytes must be an undisturbed run's
+	$(BIN)/python -m tests.campaigns.identity --database $(DATABASE) --only "$(ONLY)"
 
 clean:  ## remove the venv, caches and demo output
 	rm -rf $(VENV) demo-output matrix-output .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

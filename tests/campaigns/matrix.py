@@ -57,6 +57,16 @@ class Case:
         return "start" if still and self.mode in ("end", "both") else self.mode
 
     @property
+    def made(self) -> str:
+        """Type and number of images, for a table."""
+        return self.preset.job_type if self.images == 1 else f"{self.preset.job_type} × {self.images}"
+
+    @property
+    def held_to(self) -> str:
+        """Mode, and type of the reference, for a table."""
+        return f"{self.mode} {self.reference_type}" if self.reference_type else self.mode
+
+    @property
     def roles(self) -> list[str]:
         """Of the references that are given."""
         return {"none": [], "both": ["start", "end"]}.get(self.mode, [self.mode])
@@ -126,10 +136,9 @@ class Row:
     def cells(self) -> list[str]:
         """For the table."""
         case, told = self.case, self.callback["metadata"]
-        kind = f"{case.mode} {case.reference_type}" if case.reference_type else case.mode
         return [
-            case.preset.job_type if case.images == 1 else f"{case.preset.job_type} × {case.images}",
-            kind if case.mode == case.became else f"{kind} → {case.became}",
+            case.made,
+            case.held_to if case.mode == case.became else f"{case.held_to} → {case.became}",
             str(told.get("reference_way", "-")),
             _described(self.files[0]) if self.files else "nothing",
             f"{told.get('generation_time', 0):.1f}",
