@@ -26,15 +26,17 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup  ## run the whole service once, on real engines, with pictures on disk
 	$(BIN)/ourvidz demo
 
+# Two at once, a file to one of them; torch gets one thread each, or four would fight over two cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 test: setup  ## run every test (starts its own PostgreSQL and Valkey)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: setup  ## format, lint, types, layers, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 format: setup  ## let ruff format and fix
 	$(BIN)/ruff format .
