@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import PNDMScheduler
+from diffusers import EulerAncestralDiscreteScheduler, PNDMScheduler
 from msgspec.structs import replace
 
 from tests.engines.asking import Answer, Studio
@@ -18,6 +18,7 @@ from tests.engines.easel import Easel
 from tests.engines.holding import lake, meadow
 from workers.engine_process import EngineProcess
 from workers.engines.config import EngineConfig
+from workers.engines.faults import Asked, Cancelled
 from workers.engines.messages import (
     PAUSED,
     CheckpointDiscarded,
@@ -225,6 +226,22 @@ def test_a_scheduler_that_cannot_be_stored_is_drawn_with_all_the_same(tiny: Path
     answer = easel.draw(checkpoint_seconds=0.0)
     assert len(answer.assets) == 1
     assert not any(isinstance(said, CheckpointWritten) for said in answer.messages)
+
+
+def test_a_scheduler_that_draws_noise_in_each_step_goes_on_with_the_same(tiny: Path, tmp_path: Path) -> None:
+    """The base model's draws none after the start; another model's folder may bring an ancestral one."""
+    easel = Easel(tiny / "tiny-sdxl", tmp_path)
+    easel.pipeline.scheduler = EulerAncestralDiscreteScheduler.from_config(easel.pipeline.scheduler.config)
+    undisturbed = easel.draw()
+    said: list[Any] = []
+    asked, drawing = easel.drawing(said, checkpoint_seconds=3600.0)
+    answers: list[Asked] = [False, False, "keep"]
+    with pytest.raises(Cancelled):
+        drawing.denoise(lambda: answers.pop(0))
+    (kept,) = (message for message in said if isinstance(message, CheckpointWritten))
+    resumed = easel.draw(resume_from=str(Path(asked.spool) / kept.name))
+    assert _steps(resumed) == [4, 5, 6]
+    assert resumed.bytes() == undisturbed.bytes()
 
 
 def test_precision_and_scheduler_are_part_of_the_work(tiny: Path, tmp_path: Path) -> None:
