@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+import structlog
 
 from statemachine import decisions
 from statemachine.events import Degraded, Event, ModelLoaded, ModelMoved
@@ -32,6 +33,8 @@ DRAINED: Final = "drained"
 """Why a job was interrupted whose worker is to stop."""
 
 End = Generated | Enhanced | Failed
+
+log = structlog.get_logger()
 
 
 def request_id(job: Job) -> str:
@@ -75,6 +78,7 @@ def follow(order: Generate | Enhance, tools: Tools, hear: Callable[[FromEngine],
                 case Reduced():
                     tools.record(Degraded(what=said.what, why=said.why))
                 case Progress():
+                    log.debug("step", job=tools.job.id, token=tools.job.token, step=said.step, of=said.of)
                     tools.recorder.progress(tools.job, {"step": said.step, "of": said.of, "seconds": said.seconds})
                 case Alive():
                     tools.recorder.progress(tools.job, {"doing": said.doing})
