@@ -9,7 +9,7 @@ PIP_ARGS ?=
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format kills matrix identity clean
+.PHONY: help setup demo test check format kills world matrix identity clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -46,6 +46,10 @@ KILLS ?= 20
 DATABASE ?= sqlite
 kills: setup  ## kill worker, engine, ingress and up, KILLS times each, on DATABASE=sqlite|postgresql
 	$(BIN)/python -m tests.campaigns.kills --database $(DATABASE) --kills $(KILLS)
+
+WORLD ?= --minutes 15
+world: setup  ## the service in one thread, hurt at every effect, then at random; WORLD="--seed N --minutes M"
+	$(BIN)/python -m tests.world.campaign $(WORLD)
 
 matrix: setup  ## every job type in every reference mode, end to end; pictures in matrix-output
 	$(BIN)/python -m tests.campaigns.matrix --output matrix-output/$$(date +%Y%m%d-%H%M%S)

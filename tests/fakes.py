@@ -56,7 +56,7 @@ def around(effect: Effect, name: str) -> Iterator[None]:
 
 
 class FakeClock:
-    """A clock that only `advance` moves."""
+    """A clock that only `advance` moves, and whose wall can be set."""
 
     def __init__(self, start: datetime = datetime(2025, 7, 16, 12, 0, tzinfo=UTC)) -> None:
         self._start = start
@@ -70,6 +70,10 @@ class FakeClock:
 
     def advance(self, seconds: float) -> None:
         self._passed += seconds
+
+    def set_wall(self, seconds: float) -> None:
+        """Somebody sets the wall clock forward, or back; no duration is longer or shorter for it."""
+        self._start += timedelta(seconds=seconds)
 
 
 class MemorySpool:
@@ -101,9 +105,6 @@ class MemorySpool:
         with around(self._effect, "spool.remove"):
             for key in [key for key in self.files if key[0] == job_id]:
                 del self.files[key]
-
-    def jobs(self) -> Iterator[str]:
-        yield from sorted({job_id for job_id, _ in self.files})
 
 
 class MemoryBucket:

@@ -4,171 +4,89 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import Random
+from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import func, select
 
 from statemachine.errors import StoreAway
-from statemachine.store import EventStore
-from statemachine.store.database import open_engine, reading, transaction
+from statemachine.store.database import reading
 from statemachine.store.schema import jobs
-from tests.fakes import Crash, Effect, FakeClock, FakeReferences, MemoryBucket, ScriptedReceiver, around
-from tests.world.kinds import DEADLY, GONE, HUGE, LATE
+from tests.fakes import Crash, Effect, FakeClock, nothing
+from tests.world.kinds import GONE, LATE
+from tests.world.ports import (
+    HookedEngine,
+    HookedSpool,
+    HookedStore,
+    RememberingBucket,
+    WatchedReceiver,
+    WatchedReferences,
+)
 from tests.world.redis import FakeLists, Server
-from workers.engines.faults import Cancelled, Paused, failed
-from workers.engines.messages import Enhance, Failed, FromEngine, Generate, Ready, Started
-from workers.engines.null import NullEngine
+from tests.world.watch import Watch
 from workers.errors import GiveUp, TryAgain
 from workers.ingress import Ingress
-from workers.ports import EngineDied
 from workers.presets import PRESETS, QUEUES
-from workers.spool import DiskSpool, Spool, sha256
 from workers.stages import HANDLERS
 from workers.supervisor import Supervisor
 from workers.tools import StageSettings
 from workers.worker import Identity, Ports, Worker
 
-LEASE: float = 10.0
-ROUNDS = 200
-"""More rounds than any job needs: past them, something loops."""
-
-
-class NoWakeUps:
-    """Everybody looks each round anyway."""
-
-    def notify(self) -> None:
-        """Nobody sleeps."""
-
-    def wait(self, seconds: float) -> bool:
-        """Never asked."""
-        raise AssertionError(f"nobody waits {seconds} s in one thread")
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class HookedStore(EventStore):
-    """The real store; beginning, committing and having committed are effects."""
-
-    def __init__(self, path: Path, clock: FakeClock, effect: Effect) -> None:
-        super().__init__(open_engine(f"sqlite:///{path}"), clock=clock, wakeups=NoWakeUps())
-        self._effect = effect
-
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
-        self._effect("db.begin")
-        with transaction(self.engine) as connection:
-            yield connection
-            self._effect("db.commit:before")
-        self._effect("db.commit:after")
-
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
-        self._effect("db.read")
-        with reading(self.engine) as connection:
-            yield connection
-
-
-class HookedSpool(DiskSpool):
-    """The real spool; its writes are effects."""
-
-    def __init__(self, root: Path, effect: Effect) -> None:
-        super().__init__(root)
-        self._effect = effect
-
-    def write(self, job_id: str, name: str, data: bytes) -> str:
-        with around(self._effect, "spool.write"):
-            return super().write(job_id, name, data)
-
-    def remove(self, job_id: str) -> None:
-        with around(self._effect, "spool.remove"):
-            super().remove(job_id)
-
-
-class RememberingBucket(MemoryBucket):
-    """Remembers the digests of all that was ever put under a key."""
-
-    def __init__(self, effect: Effect) -> None:
-        super().__init__(effect)
-        self.contents: dict[str, set[str]] = {}
-
-    def put(self, bucket: str, key: str, data: bytes, *, content_type: str, seconds: float) -> None:
-        super().put(bucket, key, data, content_type=content_type, seconds=seconds)
-        self.contents.setdefault(f"{bucket}/{key}", set()).add(sha256(data))
-
-
-class HookedEngine:
-    """`workers.ports.Engine` over the null engine: each of its messages is an effect."""
-
-    def __init__(self, spool: Spool, effect: Effect) -> None:
-        self._engine = NullEngine()
-        self._spool = spool
-        self._effect = effect
-        self._cancelled: dict[str, Cancelled] = {}
-
-    def ready(self) -> Ready:
-        return Ready(
-            pid=1,
-            engine="null",
-            device="cpu",
-            device_name="none",
-            threads=1,
-            versions={},
-            models={},
-            families=["sdxl", "wan"],
-            can_enhance=True,
-        )
-
-    def run(self, request: Generate | Enhance) -> Iterator[FromEngine]:
-        self._effect("engine.run")
-        yield Started(request_id=request.request_id)
-        if request.prompt == DEADLY:
-            raise EngineDied("engine crashed", "SIGSEGV", started=True)
-        if request.prompt == HUGE:
-            yield Failed(
-                request_id=request.request_id, error_class="device_memory", error_type="OutOfMemory", message="2 GiB"
-            )
-            return
-        for message in self._engine.run(request, self._spool):
-            self._effect(f"engine.{type(message).__name__}")
-            if request.request_id in self._cancelled:
-                yield failed(request.request_id, self._cancelled[request.request_id])
-                return
-            yield message
-
-    def cancel(self, request_id: str, *, keep: bool = False) -> None:
-        """Heard before the next message."""
-        self._cancelled[request_id] = Paused() if keep else Cancelled()
+LEASE: Final = 10.0
+ROUNDS: Final = 200
+"""More rounds than any job needs once faults have stopped: past them, something loops."""
+IDLE: Final = 4.0
+"""Seconds of a round in which nobody has anything in hand: the others' leases and signs of life run out."""
 
 
 class World:
-    """What survives a crash, and the processes that do not. `plan(number, name)` is asked before each effect."""
+    """What survives a crash, and the processes that do not. `plan(number, name)` is asked before each effect.
 
-    def __init__(self, folder: Path, empty_sqlite: Path, plan: Callable[[int, str], None] | None = None) -> None:
+    `struck` tells what was done to it; `crashes`, `losses`, `altered`, `retries` and `cancels` what that excuses.
+    """
+
+    def __init__(self, folder: Path, empty_sqlite: Path, seed: int = 0) -> None:
         self.folder = folder
-        self.plan = plan
+        self.plan: Callable[[int, str], None] | None = None
+        self.dice = Random(seed)
         self.count = 0
         self.trace: list[str] = []
+        self.troubles: list[Callable[[str], None]] = []
+        self.afterwards: list[Callable[[], None]] = []
+        self.struck: list[str] = []
+        self.first = ("", b"")
+        self.pushes = 0
+        self.altered = 0
+        self.crashes = 0
+        self.losses = 0
+        self.retries = 0
+        self.cancels: list[tuple[str, bool]] = []
         self.boots = 0
         self.quiet = 0
+        self.host = "host"
         self.clock = FakeClock()
         self.redis = Server(self.clock)
         self.path = folder / "world.sqlite"
         shutil.copy(empty_sqlite, self.path)
-        self.bucket = RememberingBucket(self.effect)
-        self.receiver = ScriptedReceiver(effect=self.effect)
-        self.references = FakeReferences(self.effect)
+        self.plain = HookedStore(self.path, self.clock, nothing)
+        self.watch = Watch(self.plain)
+        self.bucket = RememberingBucket(self.effect, self.watch)
+        self.receiver = WatchedReceiver(self.effect, self.watch)
+        self.references = WatchedReferences(self.effect, self.watch, self.ids)
         self.references.ends = {LATE: [TryAgain("host answered 503")], GONE: [GiveUp("host answered 404")] * ROUNDS}
         self.processes = Processes(self)
         self.others: list[Processes] = []
 
     def effect(self, name: str) -> None:
-        """Number the effect; the plan may raise, or let time pass."""
+        """Number the effect; the plan may raise, or let time pass, and so may what it has brought about."""
         if self.quiet:
             return
         self.count += 1
         self.trace.append(name)
         if self.plan is not None:
             self.plan(self.count, name)
+        for trouble in list(self.troubles):
+            trouble(name)
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
@@ -182,22 +100,36 @@ class World:
     def push(self, queue: str, payload: bytes) -> None:
         """As the producer does."""
         self.redis.lists[queue].appendleft(payload)
+        self.pushes += 1
+        if self.pushes == 1:
+            self.first = (queue, payload)
+
+    def lose_files(self) -> None:
+        """What the history says of the spool need not be true from here on."""
+        self.losses += 1
+        self.watch.blind = True
 
     def run(self) -> None:
-        """Until every job has ended; a crash is followed by a new start. Raises AssertionError when it never ends."""
-        for _ in range(ROUNDS):
+        """Until every job has ended and nothing is to come; a crash is followed by a new start.
+
+        Raises AssertionError when it does not end within `ROUNDS` rounds of the last fault.
+        """
+        struck, rounds = 0, 0
+        while True:
+            rounds = rounds + 1 if struck == len(self.struck) else 0
+            struck = len(self.struck)
+            assert rounds <= ROUNDS, f"not settled after {ROUNDS} rounds: {self.states()}"
             try:
-                if not self.processes.booted:
-                    self.processes.boot()
-                self.processes.round()
-                for others in self.others:
-                    others.round()
-                if self.settled():
-                    return
+                busy = self._turn()
             except Crash:
-                self.processes.die()
-                self.processes = Processes(self)
-        raise AssertionError(f"not settled after {ROUNDS} rounds: {self.states()}")
+                self.crashes += 1
+                self._start_anew()
+                continue
+            if self.settled():
+                if not self.afterwards:
+                    return
+                self.afterwards.pop(0)()
+            self.clock.advance(1.0 if busy else max(IDLE, self._until_due()))
 
     def settled(self) -> bool:
         """Lists are empty and all jobs have ended."""
@@ -205,13 +137,43 @@ class World:
 
     def states(self) -> list[str]:
         """The states of all jobs."""
-        with reading(self.processes.store.engine) as connection:
+        with reading(self.plain.engine) as connection:
             return list(connection.scalars(select(jobs.c.state)))
 
-    @property
-    def store(self) -> EventStore:
-        """The store of the living processes."""
-        return self.processes.store
+    def ids(self) -> list[str]:
+        """The ids of all jobs."""
+        with reading(self.plain.engine) as connection:
+            return list(connection.scalars(select(jobs.c.id)))
+
+    def close(self) -> None:
+        """Take it down, folder and all."""
+        self.plain.engine.dispose()
+        shutil.rmtree(self.folder)
+
+    def _turn(self) -> bool:
+        """Everybody has a turn; whether anybody had something to do."""
+        if not self.processes.booted:
+            self.processes.boot()
+        busy = self.processes.round()
+        for others in self.others:
+            busy |= others.round()
+        if self.processes.leaving and not self.processes.linger():
+            self.processes.leave()
+            self._start_anew()
+            busy = True
+        return busy
+
+    def _start_anew(self) -> None:
+        self.processes.die()
+        self.processes = Processes(self)
+
+    def _until_due(self) -> float:
+        """Seconds until a waiting job may be tried again: nobody has to sit them out."""
+        with reading(self.plain.engine) as connection:
+            due = connection.scalar(
+                select(func.min(jobs.c.resume_at)).where(jobs.c.finished_at.is_(None), jobs.c.worker_id.is_(None))
+            )
+        return 0.0 if due is None else float((due - self.clock.now()).total_seconds())
 
 
 class Processes:
@@ -219,11 +181,12 @@ class Processes:
 
     def __init__(self, world: World, effect: Effect | None = None) -> None:
         self._world = world
-        hook = effect or world.effect
-        self.store = HookedStore(world.path, world.clock, hook)
-        self.spool = HookedSpool(world.folder / "spool", hook)
-        self._hook = hook
+        self._hook = effect or world.effect
+        self.store = HookedStore(world.path, world.clock, self._hook)
+        self.host = world.host
+        self.spool = HookedSpool(world.folder / f"spool of {self.host}", self._hook)
         self.booted = False
+        self.leaving = False
 
     def boot(self) -> None:
         """Start all of them, under new names."""
@@ -232,7 +195,7 @@ class Processes:
         name = f"w{world.boots}"
         identity = Identity(
             worker_id=name,
-            host="host",
+            host=self.host,
             pid=world.boots,
             device="cpu",
             job_types=list(PRESETS),
@@ -246,16 +209,16 @@ class Processes:
             bucket=world.bucket,
             receiver=world.receiver,
             references=world.references,
-            engine=HookedEngine(self.spool, self._hook),
+            engine=HookedEngine(self.spool, self._hook, world.watch),
         )
         settings = StageSettings(on_missing_reference="generate_without", worker_version="test")
-        self.worker = Worker(identity, self.store, ports, HANDLERS, settings, pause=_patient, draw=lambda: 0.5)
+        self.worker = Worker(identity, self.store, ports, HANDLERS, settings, pause=self._wait, draw=world.dice.random)
         self.ingresses = [
             Ingress(
                 FakeLists(world.redis, queue, name, self._hook),
                 self.store,
                 now=world.clock.now,
-                draw=lambda: 0.5,
+                draw=world.dice.random,
                 draw_seed=lambda: 4711,
             )
             for queue in QUEUES
@@ -265,11 +228,13 @@ class Processes:
             self.worker.sweep_spool()
         self.booted = True
 
-    def round(self) -> None:
-        """Everybody gets a turn, then a second passes. While the database is away each tries again, as threads do."""
+    def round(self) -> bool:
+        """Everybody gets a turn; whether anything was done, or is in hand.
+
+        While the database is away each tries again, as threads do.
+        """
         now = self._world.clock.now()
-        for ingress in self.ingresses:
-            ingress.tick(now)
+        done = sum(ingress.tick(now) for ingress in self.ingresses)
         for step in (
             self.supervisor.tick,
             lambda: self.worker.heartbeat_tick(now),
@@ -278,14 +243,37 @@ class Processes:
             with suppress(StoreAway):
                 step()
         while any(lane.tick(now) for lane in self.worker.lanes.values()):
-            continue
-        self._world.clock.advance(1.0)
+            done += 1
+        return bool(done or self.worker.held.jobs())
+
+    def drain(self) -> None:
+        """They are told to stop: another thread puts off what is in hand, whatever this one is at."""
+        self.leaving = True
+        self.worker.drain()
+
+    def linger(self) -> bool:
+        """Put off what is in hand; whether something is worth another round."""
+        try:
+            return self.worker.drain_tick(0.0)
+        except StoreAway:
+            return False
+
+    def leave(self) -> None:
+        """Hand back what is still held, and say good-bye."""
+        with suppress(StoreAway):
+            self.worker.hand_back("drained")
+            self.worker.see(self._world.clock.now(), state="stopped")
+        for ingress in self.ingresses:
+            ingress.close()
 
     def die(self) -> None:
         """Take the process's connections with it."""
         self.store.engine.dispose()
 
-
-def _patient(failures: int) -> None:
-    if failures > 10:
-        raise AssertionError(f"the database was away {failures} times in a row")
+    def _wait(self, failures: int) -> None:
+        """The database does not answer a lane. Its other threads go on trying meanwhile."""
+        assert failures <= ROUNDS, f"the database was away {failures} times in a row"
+        self._world.clock.advance(1.0)
+        for step in (self.supervisor.tick, lambda: self.worker.heartbeat_tick(self._world.clock.now())):
+            with suppress(StoreAway):
+                step()

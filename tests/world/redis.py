@@ -77,4 +77,8 @@ class FakeLists:
 
     def leave(self) -> int:
         self._server.alive.pop(self._own, None)
-        return 0
+        held = self._server.processing[self._own]
+        given = len(held)
+        while held:
+            self._server.lists[self.queue].append(held.popleft())
+        return given

@@ -1,75 +1,52 @@
 """Kill the service at every effect of a job's life, and at each it ends as if nothing had happened."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator, MutableMapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from itertools import islice
 
 import pytest
-import structlog
 
-from tests.world.kinds import KINDS
-from tests.world.scenarios import SCENARIOS, build, undisturbed
+from tests.world.campaign import DEEP, draw
+from tests.world.faults import FAULTS
+from tests.world.ground import Drawn, Ground, Violated, ground
+from tests.world.kinds import NAMED
 
-RAM = Path("/dev/shm")
-DEEP = ("one image", "video from start to end", "refused")
-"""Every kind is crashed at every point; these are disturbed in all ways."""
-
-
-UNEXPECTED = {"unexpected", "attempt lost", "history refused", "lease not ended", "ingress.refused_by_store"}
-"""What the service logs when it meets what nobody has thought of. It lives on; the world does not forgive it."""
+SEED = 20250716
+WORLDS = 48
+"""Of two or three faults at once; `make world` runs thousands of them."""
 
 
-@pytest.fixture(autouse=True)
-def mishaps() -> Iterator[list[str]]:
-    """What the service says while it dies a thousand times is nobody's to read, but for its surprises."""
-    before, found = structlog.get_config(), []
-
-    def listen(_logger: Any, method: str, event: MutableMapping[str, Any]) -> Any:
-        if event["event"] in UNEXPECTED and (method != "info"):
-            found.append(f"{event['event']}: {event.get('error') or event.get('reason')}")
-        raise structlog.DropEvent
-
-    structlog.configure(processors=[listen])
-    yield found
-    structlog.configure(**before)
+@pytest.fixture(scope="module")
+def here() -> Iterator[Ground]:
+    with ground() as prepared:
+        yield prepared
 
 
-@pytest.fixture
-def ram(tmp_path: Path) -> Iterator[Path]:
-    """A folder that forgets at once: the world's fsyncs protect nobody."""
-    if not RAM.is_dir():
-        yield tmp_path
-        return
-    folder = Path(tempfile.mkdtemp(prefix="ourvidz-world-", dir=RAM))  # others may run the same test now
-    yield folder
-    shutil.rmtree(folder)
+def live(here: Ground, drawn: Drawn) -> None:
+    try:
+        here.live(drawn)
+    except Violated as violated:
+        ((fault, point),) = drawn.faults
+        name = here.calm(drawn.kind).trace[point - 1]
+        raise AssertionError(f"{drawn.kind}, {fault} at effect {point} ({name}): {violated}") from violated
 
 
 @pytest.mark.parametrize(
     ("kind", "scenario"),
-    [(kind, "crash") for kind in KINDS]
-    + [(kind, name) for kind in DEEP for name in SCENARIOS if name != "crash"]
+    [(kind, "crash") for kind in NAMED]
+    + [(kind, name) for kind in DEEP for name in FAULTS if name != "crash"]
     + [("three images", "operator heard")],
 )
-def test_whatever_happens_at_any_effect_the_job_ends_as_it_should(
-    ram: Path, empty_sqlite: Path, mishaps: list[str], kind: str, scenario: str
-) -> None:
+def test_whatever_happens_at_any_effect_the_job_ends_as_it_should(here: Ground, kind: str, scenario: str) -> None:
     """Effects happen at least once, facts exactly once, one outcome is told, and the bytes are the same."""
-    calm = undisturbed(ram / "calm", empty_sqlite, kind)
-    points = calm.count
-    calm.processes.die()
-    assert points > 10
-    for point in range(1, points + 1):
-        world = build(ram / f"w{point}", empty_sqlite, kind)
+    points = here.calm(kind).points(FAULTS[scenario].at)
+    for point in points:
+        live(here, Drawn(0, kind, ((scenario, point),)))
+
+
+def test_whatever_happens_together_the_job_ends_as_it_should(here: Ground) -> None:
+    """`python -m tests.world.campaign --replay` shows the world whose words stand in the failure."""
+    for drawn in islice(draw(here, SEED), WORLDS):
         try:
-            SCENARIOS[scenario](world, point)
-            assert not mishaps, f"the service was surprised: {mishaps}"
-        except Exception as error:  # whatever it is, say where
-            name = world.trace[point - 1] if len(world.trace) >= point else "?"
-            raise AssertionError(f"{kind}, {scenario} at effect {point} ({name}): {error!r}") from error
-        if scenario.startswith("crash"):
-            assert world.bucket.contents == calm.bucket.contents, f"{kind}, {scenario} at effect {point}: other bytes"
-        world.processes.die()
-        shutil.rmtree(world.folder)
+            here.live(drawn)
+        except Violated as violated:
+            raise AssertionError(f"--replay '{drawn}': {violated}") from violated
