@@ -47,6 +47,12 @@ DATABASE ?= sqlite
 kills: setup  ## kill worker, engine, ingress and up, KILLS times each, on DATABASE=sqlite|postgresql
 	$(BIN)/python -m tests.campaigns.kills --database $(DATABASE) --kills $(KILLS)
 
+JOBS ?= 500
+REAL ?= 0
+MINUTES ?= 5
+chaos: setup  ## break everything for MINUTES, under JOBS of the null engine and REAL ones, on DATABASE=sqlite|postgresql
+	$(BIN)/python -m tests.campaigns.chaos --database $(DATABASE) --jobs $(JOBS) --real $(REAL) --minutes $(MINUTES)
+
 WORLD ?= --minutes 15
 world: setup  ## the service in one thread, hurt at every effect, then at random; WORLD="--seed N --minutes M"
 	$(BIN)/python -m tests.world.campaign $(WORLD)

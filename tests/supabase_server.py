@@ -63,6 +63,7 @@ _REFUSALS: Final[dict[str, tuple[int, dict[str, str]]]] = {
 }
 
 
+OBJECTS: Final = "/storage/v1/object/"
 _SIGN: Final = "/storage/v1/object/sign/"
 _PUBLIC: Final = "/storage/v1/object/public/"
 
@@ -100,6 +101,8 @@ class SupabaseServer:
         """`{bucket}/{user_id}/{file}` → bytes and content type."""
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         """Method, path and headers of what came."""
+        self.puts: list[tuple[str, str]] = []
+        """`{bucket}/{user_id}/{file}` and digest of every upload that came, whatever it was answered."""
         self.buckets = set(buckets)
         self.public = set[str]()
         """Which of the buckets anybody may read."""
@@ -151,6 +154,8 @@ def _handler(server: SupabaseServer) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if not self.path.startswith(_SIGN):
+                server.puts.append((self.path.removeprefix(OBJECTS), hashlib.sha256(data).hexdigest()))
             if self._misbehaves(data) or not self._let_in():
                 return
             if self.path.startswith(_SIGN):
@@ -201,7 +206,7 @@ def _handler(server: SupabaseServer) -> type[BaseHTTPRequestHandler]:
                 self._send(200, server.objects[name][0], {"Content-Type": server.objects[name][1]})
 
         def _store(self, data: bytes) -> None:
-            name = self.path.removeprefix("/storage/v1/object/")
+            name = self.path.removeprefix(OBJECTS)
             if name.partition("/")[0] not in server.buckets:
                 self._say(*_REFUSALS["no_bucket"])
             elif name in server.objects and not (server.upserts and self.headers.get("x-upsert") == "true"):
@@ -224,7 +229,7 @@ def _handler(server: SupabaseServer) -> type[BaseHTTPRequestHandler]:
                 case "lost":
                     if data is not None:
                         kept = (data, self.headers.get("Content-Type", ""))
-                        server.objects[self.path.removeprefix("/storage/v1/object/")] = kept
+                        server.objects[self.path.removeprefix(OBJECTS)] = kept
                     self.close_connection = True
                 case "slow_down":
                     self._send(429, b"slow down", {"Retry-After": "7"})

@@ -25,7 +25,7 @@ from sqlalchemy import and_, func, select
 
 from statemachine.states import LIVE
 from statemachine.store.schema import job_attempts, job_events, jobs, workers
-from tests.campaigns.orders import Order, Producer
+from tests.campaigns.orders import BUILT, Order, Producer
 from tests.campaigns.report import report
 from tests.campaigns.service import CampaignFailed, Service, SlowReceiver, database_at, served, wait_until
 from tests.campaigns.verdict import violations
@@ -154,7 +154,8 @@ class Campaign:
         self._null = engine == "null"
         self._hunt_seconds = hunt_seconds
         dice = Random(random.random())  # of its own: it draws in another thread
-        producer = Producer(dice, only_sdxl=not self._null, pictures=service.pictures)
+        built = BUILT if self._null else [one for one in BUILT if one[0].startswith("sdxl")]
+        producer = Producer(dice, built, fixtures=self._null, pictures=service.pictures)
         self._feeder = Feeder(service, producer, in_flight=in_flight)
 
     def run(self, *, drains: bool = True) -> Story:
@@ -368,7 +369,7 @@ class Campaign:
         if left:
             self.story.violations.append(f"{left} jobs have not ended, and nothing happened for {QUIET_SECONDS:g} s")
         wait_until(lambda: not self._service.lists(), 30)
-        wait_until(lambda: not list(self._service.spool.iterdir()), 5)
+        wait_until(lambda: not self._service.spooled(), 5)
 
 
 def main() -> int:

@@ -2,12 +2,12 @@
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from tests.mutations import fixtures
+from tests.mutations import fixtures as real
 from workers.arrivals import build_payload
 from workers.presets import PRESETS
 
@@ -15,7 +15,9 @@ REFUSED: Final = "refused"
 ELSEWHERE: Final = "https://storage.example.com"
 """Where the real payloads' references are."""
 REFERENCE: Final = {"first_frame": f"{ELSEWHERE}/first.png"}
-BUILT: Final[tuple[tuple[str, int, Mapping[str, str]], ...]] = (
+Built = tuple[str, int, Mapping[str, Any]]
+"""Job type, pictures, and what its config says."""
+BUILT: Final[tuple[Built, ...]] = (
     ("sdxl_image_fast", 1, {}),
     ("sdxl_image_high", 3, {}),
     ("sdxl_image_fast", 6, {}),
@@ -36,27 +38,36 @@ class Order:
 
 
 class Producer:
-    """Draws orders. `only_sdxl` where the engine can make nothing else; `pictures` is our own server of references."""
+    """Draws orders from what is `built` and what is refused; `fixtures`: from the producer's real payloads as well.
 
-    def __init__(self, random: Random, *, only_sdxl: bool, pictures: str) -> None:
+    `pictures` is our own server of references. `users` is how many there are; with 0 each template has its own.
+    """
+
+    def __init__(
+        self, random: Random, built: Sequence[Built], *, fixtures: bool, pictures: str, users: int = 0
+    ) -> None:
         self._random = random
         self._pictures = pictures
+        self._users = [_uuid(random) for _ in range(users)]
         self._templates: list[tuple[str, str, dict[str, Any]]] = []
-        for job_type, images, config in BUILT:
+        for number, (job_type, images, config) in enumerate(built):
             body = build_payload(
                 job_type, "a heron at dawn, two people on a bridge", num_images=images, seed=4711, config=config
             )
-            self._templates.append((f"{job_type} × {images}", PRESETS[job_type].queue, body))
+            self._templates.append((f"{number}: {job_type} × {images}", PRESETS[job_type].queue, body))
         spoilt = build_payload("sdxl_image_fast", "a heron at dawn", num_images=2, seed=4711)
         self._templates.append((REFUSED, "sdxl_queue", spoilt))
-        if not only_sdxl:
-            self._templates += [(f"real {body['type']} {body['id'][:4]}", queue, body) for queue, body in fixtures()]
-        if only_sdxl:
-            self._templates = [one for one in self._templates if one[2]["type"].startswith("sdxl")]
+        if fixtures:
+            self._templates += [(f"real {body['type']} {body['id'][:4]}", queue, body) for queue, body in real()]
 
     def next(self) -> Order:
         """Another payload, under an id of its own."""
         name, queue, body = self._random.choice(self._templates)
-        job_id = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
-        payload = json.dumps({**body, "id": job_id}).replace(ELSEWHERE, self._pictures)
+        job_id = _uuid(self._random)
+        user = {"user_id": self._random.choice(self._users)} if self._users else {}
+        payload = json.dumps({**body, **user, "id": job_id}).replace(ELSEWHERE, self._pictures)
         return Order(job_id, name, queue, payload.encode())
+
+
+def _uuid(random: Random) -> str:
+    return str(uuid.UUID(int=random.getrandbits(128), version=4))

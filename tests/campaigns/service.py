@@ -1,5 +1,6 @@
 """A real `up` with real servers that outlive it: its database, its Redis, and the receiver it tells."""
 
+import json
 import os
 import signal
 import socket
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +27,7 @@ from ourvidz.processes.valkey import EmbeddedValkey
 from statemachine.store import EventStore, open_store
 from tests.references.internet import Site, ok
 from workers.presets import QUEUES
+from workers.spool import DiskSpool
 
 LEASE_SECONDS: Final = 3
 PICTURE_SECONDS: Final = 0.1
@@ -46,6 +48,12 @@ class Told:
     job_id: str
 
 
+def told(name: str, body: bytes) -> Told:
+    """A callback that came under this id. Raises ValueError or KeyError where it is none."""
+    callback = json.loads(body)
+    return Told(name, body, callback["status"], callback["job_id"])
+
+
 class SlowReceiver(LoopbackReceiver):
     """Accepts, and thinks before it answers: whoever is killed meanwhile has told, and does not know it."""
 
@@ -58,15 +66,12 @@ class SlowReceiver(LoopbackReceiver):
 
     def take(self, body: bytes, headers: dict[str, str]) -> tuple[Any, str, dict[str, Any] | None]:
         """See `LoopbackReceiver.take`; the raw bytes are kept as well."""
-        fault, value, told = super().take(body, headers)
-        if told is None:
-            raise AssertionError(f"no callback: {value}")
+        fault, value, callback = super().take(body, headers)
         with self._lock:
-            heard = Told(headers.get("webhook-id", ""), body, told["status"], told["job_id"])
-            self._heard.append(heard)
+            self._heard.append(told(headers.get("webhook-id", ""), body))
             pause = self._random.uniform(min(0.02, self._slowest), self._slowest)
         time.sleep(pause)
-        return fault, value, told
+        return fault, value, callback
 
     @property
     def heard(self) -> list[Told]:
@@ -76,16 +81,29 @@ class SlowReceiver(LoopbackReceiver):
 
 
 class Service:
-    """`up` and everything that it has started. It may be killed and started again at will."""
+    """`up` and everything that it has started. It may be killed and started again at will.
+
+    `spool` is where we find its spool, `prefix` the command that starts its processes where they find it.
+    """
 
     def __init__(
-        self, folder: Path, database_url: str, redis_url: str, more: Mapping[str, str], *, pictures: str
+        self,
+        folder: Path,
+        database_url: str,
+        redis_url: str,
+        more: Mapping[str, str],
+        *,
+        pictures: str,
+        spool: Path | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.folder = folder
+        self.database_url = database_url
         self.pictures = pictures  # every path of this server is a picture, whatever its name
         self.store: EventStore = open_store(database_url)
         self.redis = redis.Redis.from_url(redis_url)
-        self.spool = folder / "data" / "spool"
+        self.spool = spool or folder / "data" / "spool"
+        self._prefix = prefix
         self.storage = folder / "data" / "storage"
         self.up: subprocess.Popen[bytes] | None = None
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("OURVIDZ_")} | {
@@ -101,25 +119,21 @@ class Service:
 
     def start(self, **more: str) -> None:
         """Start `up`. Call from the main thread: the kernel ends it with the thread that started it."""
-        with (self.folder / "service.log").open("ab") as log:
-            self.up = subprocess.Popen(
-                [sys.executable, "-m", "ourvidz.processes", "up", "--parent", str(os.getpid())],
-                env=self._environment | more,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self.up = self._start("up", "service.log", more)
 
     def start_worker(self) -> "subprocess.Popen[bytes]":
         """Start one more worker beside `up`, on the same spool. Its caller ends it."""
-        with (self.folder / "worker.log").open("ab") as log:
+        return self._start("worker", "worker.log", {})
+
+    def _start(self, what: str, log: str, more: dict[str, str]) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "ourvidz.processes", what, "--parent", str(os.getpid())]
+        with (self.folder / log).open("ab") as file:
             return subprocess.Popen(
-                [sys.executable, "-m", "ourvidz.processes", "worker", "--parent", str(os.getpid())],
-                env=self._environment,
+                [*self._prefix, *command],
+                env=self._environment | more,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=file,
+                stderr=file,
                 start_new_session=True,
             )
 
@@ -181,6 +195,10 @@ class Service:
         """As the producer does."""
         self.redis.lpush(queue, payload)
 
+    def spooled(self) -> list[str]:
+        """The jobs that have files in the spool."""
+        return sorted(DiskSpool(self.spool).jobs())
+
     def lists(self) -> dict[str, int]:
         """Every list that holds something, the ingresses' own too."""
         names = [*QUEUES, *(key.decode() for key in self.redis.scan_iter("ourvidz:in:*", _type="list"))]
@@ -197,7 +215,7 @@ class Service:
         self.store.close()
 
 
-def wait_until(true: Callable[[], bool], seconds: float, *, look: float = 0.05) -> float | None:
+def wait_until(true: Callable[[], object], seconds: float, *, look: float = 0.05) -> float | None:
     """Seconds until `true`, or None when it was not within `seconds`."""
     begun = time.monotonic()
     while not true():
@@ -229,6 +247,11 @@ def _picture(caller: socket.socket, closing: threading.Event) -> None:
     caller.sendall(ok(_dawn()))
 
 
+def picture_server() -> Site:
+    """A server on which every path is the same picture."""
+    return Site(_picture)
+
+
 @contextmanager
 def served(
     folder: Path,
@@ -250,7 +273,7 @@ def served(
     try:
         usual = 0.6 if engine == "null" else 1.2
         receiver = SlowReceiver(Random(random.random()), slowest=usual if slowest is None else slowest)
-        with receiver, Site(_picture) as site:
+        with receiver, picture_server() as site:
             more["OURVIDZ_CALLBACK_URL"] = receiver.url
             more["OURVIDZ_ALLOWED_REFERENCE_HOSTS"] = ",".join(site.allowed)
             more |= settings or {}

@@ -11,54 +11,70 @@ from statemachine.store.schema import dead_letters, job_leases, job_payloads, jo
 from tests.campaigns.orders import REFUSED, Order
 from tests.campaigns.service import Service, Told
 from tests.invariants import check_history, check_projections, check_told
-from workers.spool import DiskSpool, sha256
+from workers.spool import sha256
+
+
+class Judge:
+    """Collects one sentence for each invariant that does not hold."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self._twins: dict[tuple[str, int | None], tuple[str, list[str]]] = {}
+
+    def that(self, what: str, check: Callable[..., None], *arguments: Any, **more: Any) -> None:
+        """Whatever it is, `check` does not raise AssertionError."""
+        try:
+            check(*arguments, **more)
+        except AssertionError as error:
+            self.found.append(f"{what}: {error}")
+
+    def at_rest(self, service: Service, known: set[str]) -> None:
+        """Nothing is left anywhere: every job's payload is kept, and nobody holds or waits for anything."""
+        with service.store.read() as connection:
+            letters = connection.execute(select(dead_letters.c.id)).all()
+            leases = connection.execute(select(job_leases.c.job_id, job_leases.c.worker_id)).all()
+            payloads = set(connection.scalars(select(job_payloads.c.job_id)))
+        self.that("payloads", same, known, payloads)
+        self.that("dead letters", none, letters)
+        self.that("leases", none, leases)
+        self.that("lists", none, service.lists())
+        self.that("spool", none, service.spooled())
+
+    def twin(self, job: Job, order: Order) -> None:
+        """A completed job has the bytes of those before it that were asked for the same."""
+        pictures = [asset.digest for asset in job.current_assets]
+        first = self._twins.setdefault((order.template, job.seed), (job.id, pictures))
+        self.that(f"job {job.id} ({order.template}) beside its twin {first[0]}", same, first[1], pictures)
 
 
 def violations(service: Service, orders: Iterable[Order], told: Iterable[Told]) -> list[str]:
     """One sentence for each invariant that does not hold."""
-    found: list[str] = []
-
-    def judge(what: str, check: Callable[..., None], *arguments: Any, **more: Any) -> None:
-        try:
-            check(*arguments, **more)
-        except AssertionError as error:
-            found.append(f"{what}: {error}")
-
+    judge = Judge()
     store, by_id, heard = service.store, {order.job_id: order for order in orders}, list(told)
     with store.read() as connection:
         known = set(connection.scalars(select(jobs.c.id)))
-        letters = connection.execute(select(dead_letters.c.id)).all()
-        leases = connection.execute(select(job_leases.c.job_id, job_leases.c.worker_id)).all()
-        payloads = set(connection.scalars(select(job_payloads.c.job_id)))
-    judge("jobs", _same, set(by_id), known)
-    judge("payloads", _same, known, payloads)
-    judge("dead letters", _none, letters)
-    judge("leases", _none, leases)
-    judge("lists", _none, service.lists())
-    judge("spool", _none, sorted(DiskSpool(service.spool).jobs()))
-    judge("receiver", _same, {one.job_id for one in heard}, known)
-    twins: dict[tuple[str, int | None], tuple[str, list[str]]] = {}
+    judge.that("jobs", same, set(by_id), known)
+    judge.at_rest(service, known)
+    judge.that("receiver", same, {one.job_id for one in heard}, known)
     files: dict[str, str] = {}
     for job_id in sorted(known & set(by_id)):
         job, order = store.load(job_id), by_id[job_id]
         crashes = sum(row.kind == "interrupted" for row in store.history(job_id))
         arrived = [(one.status, one.id, one.body) for one in heard if one.job_id == job_id]
-        judge(f"job {job_id}", check_history, store, job_id)
-        judge(f"job {job_id}", check_told, job, arrived, crashes=crashes)
-        judge(f"job {job_id} ({order.template})", _ended_well, job, order)
+        judge.that(f"job {job_id}", check_history, store, job_id)
+        judge.that(f"job {job_id}", check_told, job, arrived, crashes=crashes)
+        judge.that(f"job {job_id} ({order.template})", ended_well, job, order)
         files |= {f"{asset.bucket}/{asset.key}": asset.digest for asset in job.current_assets if asset.key}
         if job.state == "completed":
-            pictures = [asset.digest for asset in job.current_assets]
-            first = twins.setdefault((order.template, job.seed), (job_id, pictures))
-            judge(f"job {job_id} ({order.template}) beside its twin {first[0]}", _same, first[1], pictures)
+            judge.twin(job, order)
     stored = {
         str(path.relative_to(service.storage)): sha256(path.read_bytes())
         for path in service.storage.rglob("*")
         if path.is_file()
     }
-    judge("stored files", _same, files, stored)
-    judge("rebuild", check_projections, store)
-    return found
+    judge.that("stored files", same, files, stored)
+    judge.that("rebuild", check_projections, store)
+    return judge.found
 
 
 def poisoned(job: Job) -> bool:
@@ -67,7 +83,8 @@ def poisoned(job: Job) -> bool:
     return any(deaths.count(stage) >= CRASH_BUDGET for stage in deaths)
 
 
-def _ended_well(job: Job, order: Order) -> None:
+def ended_well(job: Job, order: Order) -> None:
+    """It completed whole, or failed as it had to. Raises AssertionError."""
     error = None if job.error is None else job.error.error_type
     if order.template == REFUSED:
         assert (job.state, error) == ("failed", "InvalidPayload"), f"{job.state}, {error}"
@@ -78,7 +95,8 @@ def _ended_well(job: Job, order: Order) -> None:
         assert len(job.current_assets) == job.request["num_images"], f"{len(job.current_assets)} assets"
 
 
-def _same(wanted: Any, found: Any) -> None:
+def same(wanted: Any, found: Any) -> None:
+    """Equal, and where not, what differs. Raises AssertionError."""
     if isinstance(wanted, set):
         assert wanted == found, f"missing {sorted(wanted - found)[:4]}, too many {sorted(found - wanted)[:4]}"
     if isinstance(wanted, dict):
@@ -87,5 +105,6 @@ def _same(wanted: Any, found: Any) -> None:
     assert wanted == found, f"wanted {wanted}, got {found}"
 
 
-def _none(found: Any) -> None:
+def none(found: Any) -> None:
+    """Nothing. Raises AssertionError."""
     assert not found, f"left: {list(found)[:4]}"
