@@ -32,7 +32,11 @@ CALLBACK_DELAYS: Final = (5.0, 30.0, 120.0, 600.0, 1800.0, 7200.0, 18000.0, 3600
 """Seconds between the tries of a callback; nine tries in all."""
 
 CRASH_BUDGET: Final = 3
-"""A job in hand when its engine or worker died so often is poison: it fails, and the queue goes on."""
+"""A job in hand when its engine or worker died so often is poison: it fails, and the queue goes on.
+
+A worker that dies takes the innocent along. So whoever is one death away from it goes on trial: it is claimed alone,
+and the last death is nobody else's.
+"""
 
 CALLBACK_CRASH_BUDGET: Final = 9
 """A callback is tried as often as its schedule allows, whether the receiver or the worker ends the try."""
@@ -131,13 +135,20 @@ def interrupt(
     interrupted = e.Interrupted(reason=reason, by=by, token=job.token + 1, detail=detail, counts=counts)
     if job.cancel_pending:
         return [interrupted, *cancelled(job)]
-    if not counts or job.open_attempt is None:
+    if not counts or not on_trial(job):
         return [interrupted]
-    crashes = 1 + sum(1 for a in job.tries(job.state) if a.outcome == "interrupted" and a.counts)
-    if crashes < (CALLBACK_CRASH_BUDGET if job.state is State.CALLBACK else CRASH_BUDGET):
-        return [interrupted]
-    message = f"Generation failed: interrupted {crashes} times while {job.state} ({reason})"
+    message = f"Generation failed: interrupted {_crash_budget(job)} times while {job.state} ({reason})"
     return [interrupted, *give_up(job, error_class="crash", error_type="Poison", message=message, now=now)]
+
+
+def on_trial(job: Job) -> bool:
+    """One more death with this job in hand, at the stage that is due, and it is poison."""
+    deaths = sum(attempt.outcome == "interrupted" and attempt.counts for attempt in job.tries(job.state))
+    return deaths + job.lost_waiting + 1 >= _crash_budget(job)
+
+
+def _crash_budget(job: Job) -> int:
+    return CALLBACK_CRASH_BUDGET if job.state is State.CALLBACK else CRASH_BUDGET
 
 
 def cancel(job: Job, *, by: str, reason: str) -> list[e.Event]:
@@ -235,6 +246,7 @@ __all__ = [
     "finish",
     "give_up",
     "interrupt",
+    "on_trial",
     "rejudged",
     "requeue",
     "start",

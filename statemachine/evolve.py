@@ -55,7 +55,7 @@ def evolve(job: Job, stored: Stored) -> Job:
         _apply(job, stored), version=stored.version, digest=stored.digest, state=stored.to_state, last_at=at
     )
     if after.state is not job.state:
-        after = replace(after, due_at=at)
+        after = replace(after, due_at=at, lost_waiting=0)
         if after.state in TERMINAL:
             after = replace(after, finished_at=at, worker_id=None, resume_at=None)
     return after
@@ -188,8 +188,10 @@ def _apply(job: Job, stored: Stored) -> Job:
             )
         case e.Interrupted() as event:
             error = Error(error_class=event.error_class, error_type=event.reason, message=event.detail or event.reason)
+            waiting = event.counts and job.open_attempt is None
             return replace(
                 _closed(job, at, "interrupted", error, counts=event.counts),
+                lost_waiting=job.lost_waiting + waiting,
                 token=event.token,
                 worker_id=None,
                 resume_at=None,

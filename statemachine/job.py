@@ -130,7 +130,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A job after its first `version` events. Version, digest and token ride along: no write without them."""
+    """A job after its first `version` events. Version, digest and token ride along: no write without them.
+
+    `lost_waiting` is how often a worker died with it in hand before it had begun the stage that is due.
+    """
 
     id: str
     version: int = 0
@@ -142,6 +145,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     worker_id: str | None = None
     host: str | None = None
     device: str | None = None
+    lost_waiting: int = 0
     resume_at: datetime | None = None
     job_type: str | None = None
     user_id: str | None = None

@@ -1,6 +1,7 @@
 """Workers that die under a real `up`: what they held goes on at once, and only the guilty pays for it."""
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from statemachine import events as e
+from statemachine.decisions import CRASH_BUDGET
 from tests.campaigns.service import Service, served, wait_until
 from workers.arrivals import build_payload
 
@@ -54,3 +56,43 @@ def test_the_jobs_of_a_killed_worker_go_on_without_waiting_for_its_lease(service
     first = next(row.worker_id for row in service.store.history(job_id) if row.kind == "stage_started")
     assert (lost.reason, lost.detail, lost.counts) == ("worker died", f"{first}: killed by SIGKILL", True)
     assert service.store.load(job_id).state == "completed"
+
+
+KILLS = "a prompt that kills"
+POLICY = f'''
+import os, signal
+
+def policy(text):
+    """As native code of somebody's would that meets what it cannot bear."""
+    if text == {KILLS!r}:
+        os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+
+def install(folder: Path) -> dict[str, str]:
+    """A content policy as a package of somebody's, and the environment in which it is found."""
+    package = folder / "site"
+    (package / "deadly-1.0.dist-info").mkdir(parents=True)
+    (package / "deadly.py").write_text(POLICY)
+    (package / "deadly-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: deadly\nVersion: 1.0\n")
+    points = "[ourvidz.content_policy]\ndeadly = deadly:policy\n"
+    (package / "deadly-1.0.dist-info" / "entry_points.txt").write_text(points)
+    paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+@pytest.mark.timeout(300)
+def test_a_job_that_kills_its_worker_is_poison_and_its_neighbours_are_not(service: Service, tmp_path: Path) -> None:
+    """Each time it takes down whoever is in hand with it. Before the last one each of them goes on alone."""
+    innocent = [push(service) for _ in range(3)]
+    guilty = push(service, KILLS)
+    innocent.append(push(service))
+    service.start(**install(tmp_path))
+    everybody = [guilty, *innocent]
+    assert wait_until(lambda: all(service.store.finished(job_id) for job_id in everybody), 200) is not None
+    jobs = [service.store.load(job_id) for job_id in everybody]
+    assert [job.state for job in jobs] == ["failed", *["completed"] * len(innocent)]
+    assert jobs[0].error is not None
+    assert jobs[0].error.error_type == "Poison"
+    assert len(interruptions(service, guilty)) == CRASH_BUDGET
+    assert max(len(interruptions(service, job_id)) for job_id in innocent) == CRASH_BUDGET - 1, "nobody was beside it"

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
+from statemachine import decisions
 from statemachine.job import Job
 from statemachine.states import State
 from statemachine.store import EventStore
@@ -39,11 +40,14 @@ class Claiming:
         self._affinity = affinity
 
     def claim(self, now: datetime, *, expected: bool) -> list[Job]:
-        """Never more than free slots + 1, nothing for a lane that is paused. See `EventStore.claim`."""
+        """Never more than free slots + 1, nothing for a lane that is paused, or beside a job that is on trial.
+
+        See `EventStore.claim`.
+        """
         deliver, engine = self._deliver, self._engine
-        if deliver.paused(now):
-            return []
         in_hand = self._held.jobs()
+        if deliver.paused(now) or any(decisions.on_trial(job) for job in in_hand):
+            return []
         held = [job.state for job in in_hand]
         drawing = sum(state not in (State.UPLOADING, State.CALLBACK) for state in held)
         telling = sum(state is State.CALLBACK for state in held)
@@ -52,7 +56,7 @@ class Claiming:
         # What is claimed now is drawn after what is in hand, and meets the models that those leave behind.
         ahead = [job.model for job in in_hand if job.state not in (State.UPLOADING, State.CALLBACK)]
         return self._store.claim(
-            replace(self._claimant, resident=sorted(loaded_after(self._resident(), ahead))),
+            replace(self._claimant, resident=sorted(loaded_after(self._resident(), ahead)), empty_handed=not in_hand),
             drawing=0 if choked else max(0, engine.slots + 1 - drawing),
             telling=max(0, deliver.slots + 1 - telling),
             expected=expected,

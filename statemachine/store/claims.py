@@ -35,6 +35,7 @@ class Claimant(msgspec.Struct, frozen=True, kw_only=True):
     lease_seconds: float
     grace_seconds: float = 30.0
     resident: Sequence[str] = ()
+    empty_handed: bool = True
 
     def asks(self, now: datetime, passed_over: Iterable[str]) -> dict[str, Any]:
         """What a claim at `now` is bound to, beside its limit."""
@@ -108,7 +109,8 @@ def claim(
 
     Up to `drawing` of the types that it can make; and up to `telling` of which only the callback is left: they need
     no model, so every worker may take any. Jobs in `passed_over` (id → why) are left where they are; those that
-    cannot be claimed for what their history says are added to it.
+    cannot be claimed for what their history says are added to it. One that is on trial is claimed alone, by who is
+    empty-handed; anybody else leaves the device to it and takes nothing to draw that stands behind it.
 
     On PostgreSQL several claimants pass each other by SKIP LOCKED; on SQLite the transaction is immediate.
     """
@@ -120,12 +122,19 @@ def claim(
         if limit > 0:
             chosen += connection.scalars(statement, {**who.asks(now, passed_over), "limit": limit})
     group: list[Sealed] = []
+    leaving = False
     for job_id in chosen:
         # One history that cannot be read, or that is not what its row says, must not keep all others from their turn.
         try:
             job = load_many(connection, [job_id])[job_id]
+            on_trial = decisions.on_trial(job)
+            leaving = leaving or (on_trial and (bool(group) or not who.empty_handed))
+            if leaving and (on_trial or job.state is not State.CALLBACK):
+                continue
             events = decisions.claim(job, worker=who.worker_id, host=who.host, device=who.device)
             group.append(prepare(job, events, worker_id=who.worker_id, at=now))
+            if on_trial:
+                break
         except (UnreadableHistory, IllegalEvent) as error:
             passed_over[job_id] = str(error)
     if not group:
