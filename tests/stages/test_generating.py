@@ -194,6 +194,7 @@ class TestResuming:
         house.effect = die
         house.until_done()
         assert order(house).resume_from is None
+        assert "checkpoint_discarded" in house.recorder.kinds(JOB)
         assert house.bucket.objects == calm.bucket.objects
 
     def test_only_what_is_missing_is_drawn(self) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from statemachine import decisions
+from statemachine.events import AssetsLost
 from statemachine.states import State
 from tests.stages.house import JOB, USER, House, request
 from workers.errors import GiveUp, Misconfigured, TryAgain
@@ -69,6 +70,19 @@ def test_a_spool_that_loses_them_for_ever_ends_the_job() -> None:
     assert job.state is State.FAILED
     assert job.error is not None
     assert job.error.error_type == "AssetsLost"
+
+
+def test_what_other_hosts_have_lost_is_not_held_against_this_one() -> None:
+    made = house()
+    made.recorder.write(JOB, *decisions.interrupt(made.job, reason="x", by="s", now=made.clock.now(), counts=False))
+    for host in ("gone", "gone too"):
+        made.recorder.write(JOB, *decisions.claim(made.job, worker="w9", host=host, device="cpu"))
+        lost = AssetsLost(missing=[asset.digest for asset in made.job.current_assets], reason="not in the spool")
+        made.recorder.write(JOB, *decisions.start(made.job), lost)
+        made.until(State.UPLOADING)
+    del made.spool.files[JOB, "asset_1.png"]
+    assert made.until_done().state is State.COMPLETED
+    assert [attempt.outcome for attempt in made.job.tries(State.UPLOADING)][-2:] == ["assets lost", "succeeded"]
 
 
 def test_a_run_that_starts_here_without_assets_makes_them_and_completes_nothing_empty() -> None:

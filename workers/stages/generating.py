@@ -155,12 +155,13 @@ def _done(job: Job, tools: Tools) -> list[int]:
 
 
 def _resume(job: Job, tools: Tools) -> Checkpoint | None:
-    """The last checkpoint, if its file is what the history says; without it denoising begins anew."""
+    """The last checkpoint, if its file is what the history says; otherwise that says that denoising begins anew."""
     if job.checkpoint is None:
         return None
     try:
         tools.spool.read(job.id, job.checkpoint.name, job.checkpoint.digest)
     except FileNotFoundError:
+        tools.record(CheckpointDiscarded(name=job.checkpoint.name, reason=f"it is not in the spool of {job.host}"))
         return None
     return job.checkpoint
 

@@ -14,7 +14,7 @@ from workers.tools import Tools
 EXTENSIONS: Final = {"image/png": "png", "video/mp4": "mp4"}
 
 LOSSES: Final = 3
-"""A spool that has lost a run's assets so often will lose them again."""
+"""A host's spool that has lost a run's assets so often will lose them again."""
 
 
 def run(job: Job, tools: Tools) -> list[Event]:
@@ -43,7 +43,8 @@ def run(job: Job, tools: Tools) -> list[Event]:
 
 
 def _lost(job: Job, missing: list[str], reason: str) -> list[Event]:
-    """The seed is stored: generating can make them again. Raises GiveUp when that has not helped."""
-    if sum(attempt.outcome == "assets lost" for attempt in job.tries(State.UPLOADING)) + 1 >= LOSSES:
+    """The seed is stored: generating can make them again. Raises GiveUp when that has not helped on this host."""
+    lost = [a for a in job.tries(State.UPLOADING) if a.outcome == "assets lost" and a.host == job.host]
+    if len(lost) + 1 >= LOSSES:
         raise GiveUp(f"Generation failed: assets were lost {LOSSES} times: {reason}", error_type="AssetsLost")
     return [AssetsLost(missing=missing, reason=reason)]
