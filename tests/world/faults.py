@@ -12,7 +12,7 @@ from statemachine.errors import StoreAway
 from statemachine.states import State
 from tests.fakes import Crash, nothing, refused
 from tests.world.house import LEASE, Processes, World
-from workers.errors import TryAgain
+from workers.errors import Misconfigured, TryAgain
 from workers.lists import ListsAway
 from workers.ports import EngineDied
 
@@ -247,6 +247,11 @@ def _put(_world: World, name: str) -> None:
     raise TryAgain(f"the storage did not answer at {name}", error_type="NoAnswer")
 
 
+def _forbidden(_world: World, _name: str) -> None:
+    """The storage does not know us for a moment: its lane pauses."""
+    raise Misconfigured("the storage refuses our credentials (403)", error_type="StorageForbidden")
+
+
 def _late(world: World, _name: str) -> None:
     """The references' host is down for a moment."""
     for url in ("https://host/a.png", "https://host/b.png"):
@@ -303,6 +308,7 @@ _TABLE: Final = (
     Fault("accepted without answer", _one_of("receiver.post:before"), partial(_answered, code=None, accepted=True)),
     Fault("answered 503", _one_of("receiver.post:before"), partial(_answered, code=503, accepted=False)),
     Fault("upload without answer", _one_of("bucket.put"), _put),
+    Fault("storage forbidden", _one_of("bucket.put:before"), _forbidden),
     Fault("references late", _one_of("references.fetch:before"), _late),
     Fault("clock forward", _anywhere, partial(_wall, seconds=HOUR)),
     Fault("clock back", _anywhere, partial(_wall, seconds=-HOUR)),

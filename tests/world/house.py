@@ -10,6 +10,7 @@ from typing import Final
 from sqlalchemy import func, select
 
 from statemachine.errors import StoreAway
+from statemachine.store import EventStore
 from statemachine.store.database import reading
 from statemachine.store.schema import jobs
 from tests.fakes import Crash, Effect, FakeClock, nothing
@@ -145,18 +146,22 @@ class World:
         with reading(self.plain.engine) as connection:
             return list(connection.scalars(select(jobs.c.id)))
 
-    def close(self) -> None:
-        """Take it down, folder and all."""
-        self.plain.engine.dispose()
-        shutil.rmtree(self.folder)
+    @property
+    def store(self) -> EventStore:
+        """The store of the living processes."""
+        return self.processes.store
 
     def _turn(self) -> bool:
         """Everybody has a turn; whether anybody had something to do."""
         if not self.processes.booted:
             self.processes.boot()
         busy = self.processes.round()
-        for others in self.others:
-            busy |= others.round()
+        for others in list(self.others):
+            try:
+                busy |= others.round()
+            except Crash:  # it was they who met it
+                self.crashes += 1
+                self.others.remove(others)
         if self.processes.leaving and not self.processes.linger():
             self.processes.leave()
             self._start_anew()
