@@ -106,9 +106,10 @@ class Ingress:
     def serve_once(self, timeout: float, *, wait: Callable[[float], object]) -> int:
         """As `tick`, but wait up to `timeout` seconds for a payload, or by `wait(seconds)` while a backoff lasts."""
         now = self._now()
-        if self._resume_at is not None and now < self._resume_at:
+        resting = self._resting(now)
+        if resting > 0.0:
             self._keep_alive(now)
-            wait(min(timeout, (self._resume_at - now).total_seconds()))
+            wait(min(timeout, resting))
             return 0
         # A third of a life at most, so that a quiet list is no silence; the store's clock stamps what comes.
         return self._attempt(now, at=None, timeout=min(timeout, self._alive.total_seconds() / 3))
@@ -121,7 +122,7 @@ class Ingress:
             self._log.warning("ingress.left_without_good_bye", reason=str(away))
 
     def _attempt(self, now: datetime, *, at: datetime | None, timeout: float | None) -> int:
-        if not self._keep_alive(now) or (self._resume_at is not None and now < self._resume_at):
+        if not self._keep_alive(now) or self._resting(now) > 0.0:
             return 0
         try:
             settled = self._settle(self._take(timeout), now, at)
@@ -201,9 +202,10 @@ class Ingress:
 
     def _keep_alive(self, now: datetime) -> bool:
         """When it is time: give a sign of life, clear the dead, and look at what we hold. False while Redis is away."""
-        if self._beat_at is not None and now < self._beat_at:
+        interval = self._alive / 3
+        if self._beat_at is not None and now < self._beat_at <= now + interval:  # later: the clock was set back
             return True
-        self._beat_at = now + self._alive / 3
+        self._beat_at = now + interval
         # The client reconnects in silence, perhaps to a server that came back with an older state of our list.
         self._rescan = True
         try:
@@ -215,6 +217,11 @@ class Ingress:
         if given:
             self._log.warning("ingress.dead_cleared", payloads=given)
         return True
+
+    def _resting(self, now: datetime) -> float:
+        """Seconds until a backoff is over. None is longer than the longest: the clock was set back during that one."""
+        seconds = 0.0 if self._resume_at is None else (self._resume_at - now).total_seconds()
+        return seconds if 0.0 < seconds <= LONGEST_BACKOFF else 0.0
 
     def _back_off(self, now: datetime, away: Exception) -> None:
         self._rescan = True

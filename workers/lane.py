@@ -82,8 +82,11 @@ class Lane:
         return True
 
     def paused(self, now: datetime) -> bool:
-        """A misconfiguration holds the lane for a while: no job is burnt on it."""
-        return self.paused_until is not None and now < self.paused_until
+        """A misconfiguration holds the lane for a while: no job is burnt on it.
+
+        A pause that would be longer than any is over: the clock was set back meanwhile.
+        """
+        return self.paused_until is not None and now < self.paused_until <= now + timedelta(seconds=PAUSE_SECONDS)
 
     def run(self, job: Job) -> None:
         """Run the stage that is due. Whatever happens, the job ends in the history, at the next lane, or let go."""
@@ -137,7 +140,12 @@ class Lane:
             bound.warning("engine lost", reason=death.reason, detail=death.detail)
             tools.record(
                 *decisions.interrupt(
-                    tools.job, reason=death.reason, by=self._worker_id, now=tools.now(), detail=death.detail
+                    tools.job,
+                    reason=death.reason,
+                    by=self._worker_id,
+                    now=tools.now(),
+                    detail=death.detail,
+                    counts=not death.blameless,
                 )
             )
         except (FencedOut, StoreAway):

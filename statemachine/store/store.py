@@ -102,7 +102,7 @@ class EventStore:
     ) -> list[Job]:
         """Lease due jobs to `who`. See `claims.claim`. `expected`: something rang, so it is not asked first."""
         now = self.now()
-        if now - self._passed_over_at > PASS_OVER:  # perhaps somebody has mended them
+        if not timedelta(0) <= now - self._passed_over_at <= PASS_OVER:  # perhaps somebody has mended them
             self.passed_over, self._passed_over_at = {}, now
         if not expected and self.engine.dialect.name == "sqlite":
             with self.read() as connection:  # an idle claimant must not take SQLite's one write lock
