@@ -4,6 +4,7 @@ Any number may run at once; each of their writes is fenced.
 """
 
 from datetime import datetime
+from typing import Final
 
 import msgspec
 import structlog
@@ -15,6 +16,9 @@ from statemachine.store.claims import Lease
 from workers.ports import Clock
 
 log = structlog.get_logger()
+
+STALLED: Final = 1 / 3
+"""A database that takes this share of a lease to answer may have kept renewals waiting as long."""
 
 
 class _Seen(msgspec.Struct):
@@ -38,6 +42,7 @@ class Supervisor:
 
     def tick(self) -> int:
         """Look at every lease once; return how many were ended. Never raises for the database being away."""
+        asked = self._clock.monotonic()
         try:
             leases = self._store.leases()
         except StoreAway as error:
@@ -45,6 +50,9 @@ class Supervisor:
             self._seen.clear()  # it comes back with old leases: everybody gets a whole lease time to renew
             return 0
         monotonic = self._clock.monotonic()
+        if monotonic - asked > self._lease_seconds * STALLED:
+            log.warning("database stalled", seconds=round(monotonic - asked, 3))
+            self._seen.clear()  # so it did for those who wanted to renew
         self._seen = {(lease.job_id, lease.token): self._sighting(lease, monotonic) for lease in leases}
         return sum(self._expire(lease) for lease in leases if self._over(lease, monotonic))
 

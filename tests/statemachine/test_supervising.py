@@ -5,6 +5,7 @@ import threading
 from statemachine import decisions
 from statemachine import events as e
 from statemachine.store import EventStore, open_store
+from statemachine.store.claims import Lease
 from statemachine.store.reading import rejected
 from tests.fakes import FakeClock
 from tests.statemachine.builders import claimant, claimed, new_job
@@ -50,6 +51,36 @@ def test_of_several_supervisors_one_ends_a_lease(store: EventStore) -> None:
     with store.read() as connection:
         assert [rejected(connection, job.id) for job in held] == [[]] * 20
     assert len(store.claim(claimant("w2"), drawing=20)) == 20
+
+
+class Stalling(EventStore):
+    """A store that answers late, once, and whoever wants to renew meanwhile waits as well."""
+
+    def __init__(self, store: EventStore, clock: FakeClock) -> None:
+        super().__init__(store.engine, clock=store.clock, wakeups=store.wakeups)
+        self._clock = clock
+        self.seconds = 0.0
+
+    def leases(self) -> list[Lease]:
+        """See `EventStore.leases`."""
+        self._clock.advance(self.seconds)
+        self.seconds = 0.0
+        return super().leases()
+
+
+def test_a_database_that_stalls_costs_nobody_a_lease(store: EventStore) -> None:
+    """Nobody could renew while it did not answer: everybody gets a whole lease time after it."""
+    job, clock = claimed(store), FakeClock()
+    stalling = Stalling(store, clock)
+    supervisor = Supervisor(stalling, clock, name="s", lease_seconds=30.0)
+    assert supervisor.tick() == 0
+    stalling.seconds = 31.0
+    assert supervisor.tick() == 0, "the worker had no way to renew"
+    clock.advance(29.0)
+    assert supervisor.tick() == 0
+    clock.advance(1.0)
+    assert supervisor.tick() == 1, "it has had its whole lease time"
+    assert len(ends(store, job.id)) == 1
 
 
 def test_a_death_that_was_seen_ends_the_leases_of_the_dead_alone(store: EventStore) -> None:
