@@ -2,7 +2,6 @@
 
 import logging
 import os
-import queue
 import selectors
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from workers.engines.config import LOADING, EngineConfig, Start
+from workers.engines.config import EngineConfig, Start
 from workers.engines.messages import (
     MAX_MESSAGE,
     PAUSED,
@@ -21,7 +20,6 @@ from workers.engines.messages import (
     Cancel,
     Enhanced,
     Failed,
-    FromEngine,
     Generated,
     Loaded,
     Message,
@@ -33,7 +31,7 @@ from workers.engines.messages import (
     from_engine,
 )
 from workers.lifeline import signal_name
-from workers.ports import EngineDied
+from workers.outstanding import Hang, Outstanding, hang
 
 log = logging.getLogger(__name__)
 
@@ -66,24 +64,6 @@ _PASSED_PREFIXES: Final = (
 )  # fmt: skip
 
 
-class Outstanding:
-    """A request that the process has not answered to the end. `answers` ends with a last message or an EngineDied."""
-
-    def __init__(self, request_id: str, limit: float) -> None:
-        self.request_id = request_id
-        self.answers: queue.SimpleQueue[FromEngine | EngineDied] = queue.SimpleQueue()
-        self.started = False
-        self.doing = "waiting"
-        self.limit = limit
-        self.last = time.monotonic()
-        self.cancelled_at: float | None = None
-
-    @property
-    def loading(self) -> bool:
-        """A model is being loaded for it, which others may need as well."""
-        return self.doing.startswith(LOADING)
-
-
 class Child:
     """A running process. `watch` belongs to the thread that made it; `send` and `register` to any."""
 
@@ -99,6 +79,7 @@ class Child:
         self._wake = wake
         self._lock = threading.Lock()
         self._hung: str | None = None
+        self._guilty: Outstanding | None = None
         self._killed_at = 0.0
         self._kills = oom_kills()
         pipes: list[int] = []
@@ -127,7 +108,7 @@ class Child:
         """Expect answers to a request. Raises ValueError for an id that is with the process already."""
         if request_id in self.outstanding:
             raise ValueError(f"request {request_id} is with the engine already")
-        outstanding = Outstanding(request_id, self.config.hang_limit)
+        outstanding = Outstanding(request_id, time.monotonic(), self.config.hang_limit)
         self.outstanding[request_id] = outstanding
         return outstanding
 
@@ -184,11 +165,15 @@ class Child:
                     speaking = speaking and not self._over(quiet=not ready)
                     continue
                 due = self._deadline()
-                if due is not None and time.monotonic() >= due[0]:
-                    self._hung = due[1]
+                if due is not None and time.monotonic() >= due.at:
+                    self._hung, self._guilty = due.words, due.guilty
                     self._killed_at = time.monotonic()
                     self.process.kill()
         self._reap(words)
+
+    def blameless(self, outstanding: Outstanding) -> bool:
+        """The process was killed for what another request did, or did not do."""
+        return self._guilty is not None and self._guilty is not outstanding
 
     def death(self) -> tuple[str, str]:
         """Reason and detail, once `watch` has returned."""
@@ -212,32 +197,18 @@ class Child:
         if self._hung is not None:
             return _LOOK_SECONDS
         due = self._deadline()
-        return None if due is None else max(0.0, due[0] - time.monotonic())
+        return None if due is None else max(0.0, due.at - time.monotonic())
 
     def _over(self, *, quiet: bool) -> bool:
         """Nothing more is to be heard from the process, which was killed for its silence."""
         dead = self.process.poll() is not None
         return (dead and quiet) or time.monotonic() - self._killed_at > KILLED_SECONDS
 
-    def _deadline(self) -> tuple[float, str] | None:
-        """When silence becomes a hang, and the words for it; None while nothing is asked of the process."""
+    def _deadline(self) -> Hang | None:
         if self.ready is None:
             seconds = self.config.start_seconds
-            return self._since + seconds, f"not ready {seconds:g} s after its start"
-        waiting = list(self.outstanding.values())
-        started = [one for one in waiting if one.started]
-        if started:
-            one = min(started, key=lambda one: one.last + one.limit)
-            silent = one.last + one.limit, f"no sign of life for {one.limit:g} s while {one.doing}"
-            stop = [one.cancelled_at for one in started if one.cancelled_at is not None and not one.loading]
-            if not stop:
-                return silent
-            return min(silent, (min(stop) + self.obey_seconds, f"did not stop within {self.obey_seconds:g} s"))
-        if waiting:
-            seconds = self.config.hang_limit
-            since = max(self._last, min(one.last for one in waiting))
-            return since + seconds, f"a request was not taken up for {seconds:g} s"
-        return None
+            return Hang(self._since + seconds, f"not ready {seconds:g} s after its start", None)
+        return hang([*self.outstanding.values()], self.config, self._last, obey_seconds=self.obey_seconds)
 
     def _deliver(self, buffer: bytearray, on_ready: Callable[[], None]) -> bool:
         """Hand on every whole message in the buffer. False when the process no longer speaks our language."""
@@ -275,17 +246,10 @@ class Child:
         outstanding = self.outstanding.get(getattr(message, "request_id", None) or "")
         if outstanding is None:
             return  # an answer to one that was given up
-        outstanding.last = self._last
-        if outstanding.loading and outstanding.cancelled_at is not None:
-            outstanding.cancelled_at = self._last
-        if isinstance(message, Alive):
-            outstanding.doing = message.doing
-            outstanding.limit = self.config.load_seconds if outstanding.loading else self.config.hang_limit
-        else:
-            outstanding.doing = "working"
-            outstanding.limit = self.config.hang_limit
+        doing = message.doing if isinstance(message, Alive) else "working"
+        outstanding.does(doing, self._last, self.config)
         if isinstance(message, Started):
-            outstanding.started = True
+            outstanding.begun = self._last
         elif isinstance(message, Generated | Enhanced | Failed):
             del self.outstanding[outstanding.request_id]
         outstanding.answers.put(message)  # type: ignore[arg-type]  # Ready, the only other kind, went above

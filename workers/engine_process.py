@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from workers.engine_child import OBEY_SECONDS, Child, Outstanding
+from workers.engine_child import OBEY_SECONDS, Child
 from workers.engines.config import EngineConfig
 from workers.engines.messages import (
     Enhance,
@@ -20,6 +20,7 @@ from workers.engines.messages import (
     Ready,
     Shutdown,
 )
+from workers.outstanding import Outstanding
 from workers.ports import EngineDied
 
 log = logging.getLogger(__name__)
@@ -223,6 +224,7 @@ class EngineProcess:
             if child.ready is None:
                 self._start_failed(reason, detail)
             for outstanding in child.outstanding.values():
-                outstanding.answers.put(EngineDied(reason, detail, started=outstanding.started))
+                blameless = child.blameless(outstanding)
+                outstanding.answers.put(EngineDied(reason, detail, started=outstanding.started, blameless=blameless))
             child.outstanding.clear()
             self._changed.notify_all()

@@ -128,10 +128,13 @@ class Metrics(Protocol):
 
 
 class EngineDied(Exception):
-    """The engine process is gone. `started` tells whether this request was on the device."""
+    """The engine process is gone. `started` tells whether this request was on the device, `blameless` whether the
+    process was ended for the sake of another one.
+    """
 
-    def __init__(self, reason: str, detail: str, *, started: bool) -> None:
+    def __init__(self, reason: str, detail: str, *, started: bool, blameless: bool = False) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason  # "engine crashed", "engine hung", "engine out of memory", "engine stopped"
         self.detail = detail
         self.started = started
+        self.blameless = blameless

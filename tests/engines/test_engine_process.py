@@ -109,6 +109,19 @@ def test_a_hung_engine_is_killed_and_replaced(null: Studio) -> None:
     assert not psutil.pid_exists(pid)
 
 
+def test_a_request_that_never_ends_is_ended_however_much_it_says(null_config: EngineConfig, tmp_path: Path) -> None:
+    config = replace(null_config, step_seconds=0.01, hang_seconds=600.0, request_seconds=1.0)
+    studio = Studio(EngineProcess(config), tmp_path)
+    _, answers = studio.begin(steps=1_000_000)
+    _, waiting = studio.begin()
+    for left, (started, blameless) in ((answers, (True, False)), (waiting, (False, True))):
+        with pytest.raises(EngineDied, match="engine hung: not done after 1 s") as death:
+            list(left)
+        assert (death.value.started, death.value.blameless) == (started, blameless)
+    assert isinstance(studio.ask().messages[-1], Generated)
+    studio.engine.close()
+
+
 def test_a_request_that_does_not_stop_takes_its_process_along(null_config: EngineConfig, tmp_path: Path) -> None:
     """A step that hangs, far from its own limit: who waits behind it has lost nothing and is served by the next one."""
     studio = Studio(

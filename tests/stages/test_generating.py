@@ -304,6 +304,22 @@ class TestFailing:
         assert house.job.error.error_type == "Poison"
         assert len(house.engine.requests) == 3
 
+    def test_an_engine_that_was_ended_for_another_request_costs_no_attempt(self) -> None:
+        """It was on the device too, being encoded perhaps, when somebody else's job did not stop."""
+        house = ready(House())
+
+        def die(name: str) -> None:
+            if name == "engine.step:after":
+                raise EngineDied("engine hung", "did not stop within 30 s", started=True, blameless=True)
+
+        house.effect = die
+        for _ in range(4):
+            house.step()
+        assert [attempt.counts for attempt in house.job.attempts] == [False] * 4
+        house.effect = lambda _: None
+        house.until_done()
+        assert house.job.state == "completed"
+
 
 class TestStopping:
     def test_a_worker_that_lost_its_lease_leaves_the_device_free(self) -> None:

@@ -41,8 +41,9 @@ class EngineConfig:
     WAN's jobs with references, `sdxl_ip_adapter` those of SDXL, `qwen` enhances prompts; each may be missing.
     `memory_bytes` is what weights may take on the device; None leaves a fifth of a GPU free, and is no limit on the
     CPU. `dtype` is "fp16", "fp32" or None: fp16 on CUDA, fp32 on the CPU. `threads` None leaves torch's own choice.
-    The limits are seconds without a word from the process: until Ready, while loading a model, and everywhere else,
-    where None is 120 on CUDA and 900 on the CPU, on which one step of a real model takes minutes.
+    The limits are in seconds: until Ready, for loading a model, and for a word from the process everywhere else, where
+    None is 120 on CUDA and 900 on the CPU, on which one step of a real model takes minutes. `request_seconds` is for a
+    whole request, whatever it says: less than the time for which a worker renews the lease of a job that is drawn.
     """
 
     engine: Literal["diffusers", "null"]
@@ -61,6 +62,7 @@ class EngineConfig:
     start_seconds: float = 180.0
     load_seconds: float = 1800.0
     hang_seconds: float | None = None
+    request_seconds: float = 14_000.0
     lock_seconds: float = 5.0
 
     @property
