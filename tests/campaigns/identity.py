@@ -18,10 +18,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Final, NoReturn
@@ -41,10 +40,10 @@ from workers.models import make_tiny
 from workers.spool import sha256
 
 WHENS: Final[tuple[When, ...]] = ("early", "middle", "last")
-IN_FLIGHT: Final = 3
-"""Runs that are in the service at once: one is drawn, the others are at hand."""
 LOOK_SECONDS: Final = 0.01
 QUIET_SECONDS: Final = 300.0
+VIDEO_STEPS: Final = 12
+"""Pictures have the steps of their type; so many are enough for an early one, a middle one and the last."""
 MISSES: Final = 12
 """A run that was missed so often cannot be hit."""
 INTERVAL: Final = 1
@@ -87,7 +86,7 @@ class Row:
 
 
 class Campaign:
-    """All undisturbed runs, then the others, a few at a time."""
+    """Case by case: the undisturbed run alone, then its victims, of which one is drawn and the others are at hand."""
 
     def __init__(self, service: Service, receiver: SlowReceiver, url_of: Mapping[str, str], chosen: list[Case]) -> None:
         self._service = service
@@ -95,7 +94,6 @@ class Campaign:
         self._url_of = url_of
         self._chosen = chosen
         self._runs: list[Run] = []
-        self._missed: Counter[tuple[Case, Aim]] = Counter()
         self._begun = time.monotonic()
 
     def run(self) -> tuple[list[Row], list[str]]:
@@ -108,54 +106,52 @@ class Campaign:
 
     def _campaign(self) -> list[str]:
         self._service.start()
-        for case in self._chosen:
-            self._push(case)
-        self._until_ended(self._runs)
-        self._say(f"{len(self._runs)} undisturbed runs")
-        self._hunt()
+        for number, case in enumerate(self._chosen):
+            self._hunt(case, [None])
+            self._hunt(case, aims(number))
         wait_until(lambda: not self._service.lists() and not list(self._service.spool.iterdir()), 30)
         return violations(self._service, [run.order for run in self._runs], self._receiver.heard)
 
-    def _push(self, case: Case, aim: Aim | None = None) -> Run:
-        body = payload(case, self._url_of)
+    def _push(self, case: Case, aim: Aim | None) -> Run:
+        body = payload(case, self._url_of, steps=VIDEO_STEPS if case.preset.media == "video" else None)
         order = Order(body["id"], f"{case.made} {case.held_to}", case.preset.queue, json.dumps(body).encode())
         run = Run(case, order, aim)
         self._runs.append(run)
         self._service.push(order.queue, order.payload)
         return run
 
-    def _hunt(self) -> None:
-        """Every victim in turn; one that was missed is begun anew, under another id."""
-        store = self._service.store
-        waiting = [(case, aim) for number, case in enumerate(self._chosen) for aim in aims(number)]
-        wanted, in_flight = len(waiting), list[Run]()
+    def _hunt(self, case: Case, wanted: Sequence[Aim | None]) -> None:
+        """So many runs of a case at once, to their ends. One that was missed is begun anew, under another id."""
+        in_flight = [self._push(case, aim) for aim in wanted]
         last = time.monotonic()
-        while waiting or in_flight:
-            while waiting and len(in_flight) < IN_FLIGHT:
-                in_flight.append(self._push(*waiting.pop(0)))
+        while in_flight:
             for run in in_flight:
                 if run.kill is None and run.aim is not None:
-                    run.kill = shoot(store, run.order.job_id, run.aim)
+                    run.kill = shoot(self._service.store, run.order.job_id, run.aim)
                     if run.kill is not None:
-                        killed = sum(run.kill is not None for run in self._runs)
-                        self._say(f"{killed:3d}/{wanted} {run.order.template}: {_told(run.kill)}")
+                        self._tell(run, run.kill)
             for run in [run for run in in_flight if self._ended(run)]:
                 in_flight.remove(run)
                 last = time.monotonic()
                 if run.kill is None and run.aim is not None:
-                    self._missed[run.case, run.aim] += 1
-                    if self._missed[run.case, run.aim] > MISSES:
-                        raise CampaignFailed(f"{run.order.template}: missed {MISSES} times at its {run.aim.when} step")
-                    waiting.insert(0, (run.case, run.aim))
+                    in_flight.append(self._again(run, run.aim))
             if time.monotonic() - last > QUIET_SECONDS:
                 raise CampaignFailed(f"no job has ended for {QUIET_SECONDS:g} s")
             time.sleep(LOOK_SECONDS)
 
-    def _until_ended(self, runs: list[Run]) -> None:
-        """In the order in which they were pushed, more or less."""
-        for run in runs:
-            if wait_until(partial(self._ended, run), QUIET_SECONDS, look=0.2) is None:
-                raise CampaignFailed(f"{run.order.template} has not ended for {QUIET_SECONDS:g} s")
+    def _again(self, missed: Run, aim: Aim) -> Run:
+        before = sum(run.case is missed.case and run.aim == aim for run in self._runs)
+        if before > MISSES:
+            raise CampaignFailed(f"{missed.order.template}: missed {before} times at its {aim.when} step")
+        return self._push(missed.case, aim)
+
+    def _tell(self, run: Run, kill: Kill) -> None:
+        seconds, killed = time.monotonic() - self._begun, sum(run.kill is not None for run in self._runs)
+        print(
+            f"{seconds:6.0f} s {killed:3d}/{len(self._chosen) * len(WHENS)} {run.order.template}: "
+            f"{kill.victim} killed at step {kill.step} of {kill.of}, {kill.kept} kept",
+            flush=True,
+        )
 
     def _ended(self, run: Run) -> bool:
         with self._service.store.read() as connection:
@@ -180,6 +176,7 @@ class Campaign:
                 row.wrong += [
                     f"{run.order.job_id}: {why}" for why in wrong(self._service.store, run.order.job_id, run.kill)
                 ]
+        row.kills.sort(key=lambda kill: kill.step)
         if len(row.kills) != len(WHENS):
             row.wrong.append(f"{len(row.kills)} of {len(WHENS)} kills")
         return row
@@ -188,9 +185,6 @@ class Campaign:
         """Of the job's files as they lie in the storage. The verdict compares those with the history's."""
         assets = self._service.store.load(run.order.job_id).current_assets
         return [sha256((self._service.storage / str(a.bucket) / str(a.key)).read_bytes()) for a in assets if a.key]
-
-    def _say(self, what: str) -> None:
-        print(f"{time.monotonic() - self._begun:6.0f} s  {what}", flush=True)
 
 
 def aims(number: int) -> list[Aim]:
@@ -214,10 +208,6 @@ def wrong(store: EventStore, job_id: str, kill: Kill) -> list[str]:
         f"nothing kept behind step {kill.kept}": bool(steps) or kill.kept >= kill.of - 1,
     }
     return [promise for promise, kept in promises.items() if not kept]
-
-
-def _told(kill: Kill) -> str:
-    return f"{kill.victim} killed at step {kill.step} of {kill.of}, {kill.kept} kept"
 
 
 def report(rows: list[Row], beside: list[str]) -> None:
