@@ -4,10 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
+from ourvidz.inspecting import situation_of
 from statemachine.job import Job
-from statemachine.store.schema import jobs
+from statemachine.store.schema import jobs, rejected_writes
 from tests.campaigns.chaos.load import Load
 from tests.campaigns.chaos.town import House, Town
 from tests.campaigns.orders import Order
@@ -30,6 +31,8 @@ class Counts:
     """Distinct bytes that were sent to one place of the storage, at most."""
     repeated_tellings: int = 0
     repeated_puts: int = 0
+    late_writes: int = 0
+    """Writes of those who had lost their lease: refused, and shown by `inspect`."""
 
 
 def judged(town: Town, loads: Iterable[Load]) -> tuple[Counts, list[str]]:
@@ -59,6 +62,8 @@ def _house(
     by_id = {order.job_id: order for order in load.orders}
     with store.read() as connection:
         rows = connection.execute(select(jobs.c.id, jobs.c.state, jobs.c.finished_at)).all()
+        of_each = select(rejected_writes.c.job_id, func.count()).group_by(rejected_writes.c.job_id)
+        refused = {job_id: int(count) for job_id, count in connection.execute(of_each)}
     known, ended = {row.id for row in rows}, {row.id: row.state for row in rows if row.finished_at is not None}
     counts.acknowledged += len(by_id)
     counts.lost += len(set(by_id) - set(ended))
@@ -76,6 +81,11 @@ def _house(
         judge.that(f"job {job_id}", _stored, job, town)
         if job.state == "completed":
             judge.twin(job, order)
+    counts.late_writes += sum(refused.values())
+    for job_id, count in refused.items():
+        judge.that(
+            f"job {job_id}: refused writes that are shown", same, count, len(situation_of(store, job_id).rejected)
+        )
     judge.that(f"{house.name}: rebuild", check_projections, store)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Row, func, select
 from sqlalchemy.sql import ColumnElement
 
-from statemachine.store.schema import job_attempts, job_events, rejected_writes, workers
+from statemachine.store.schema import job_attempts, job_events, workers
 from tests.campaigns.chaos.campaign import Happening
 from tests.campaigns.chaos.town import House
 
@@ -113,9 +113,3 @@ def _ended(attempt: Row[Any], ends: dict[str, list[datetime]]) -> datetime:
     if attempt.outcome == "interrupted":
         ended = min([ended, *(at for at in ends.get(attempt.worker_id, []) if at >= began - timedelta(seconds=0.01))])
     return max(began, ended)
-
-
-def refused_writes(house: House) -> int:
-    """Late writes of those who had lost their lease."""
-    with house.service.store.read() as connection:
-        return int(connection.scalar(select(func.count()).select_from(rejected_writes)) or 0)

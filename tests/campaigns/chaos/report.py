@@ -11,7 +11,7 @@ from rich.table import Table
 from tests.campaigns.chaos.campaign import Story
 from tests.campaigns.chaos.judge import Counts
 from tests.campaigns.chaos.load import Load
-from tests.campaigns.chaos.measures import device_seconds, recoveries, refused_writes
+from tests.campaigns.chaos.measures import device_seconds, recoveries
 from tests.campaigns.chaos.town import LEASE_SECONDS, Town
 
 
@@ -39,7 +39,7 @@ def report(story: Story, counts: Counts, town: Town, loads: list[Load], *, facts
         "contents_per_key_max": counts.contents,
         "puts_repeated": counts.repeated_puts,
         "answers_lost": {name: proxy.lost for name, proxy in town.proxies.items()},
-        "late_writes_refused": sum(refused_writes(house) for house in town.houses),
+        "late_writes_refused": counts.late_writes,
         "device_seconds": round(total, 1),
         "device_seconds_repeated": round(repeated, 1),
         "device_seconds_repeated_share": round(repeated / total, 4) if total else 0.0,
