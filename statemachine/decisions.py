@@ -74,8 +74,8 @@ def trouble(
     else:
         policy = POLICIES[error_class]
         full = min(policy.cap, policy.base * 2.0 ** min(failures, 32))
-    # Half of it is jittered, so that a receiver that comes back is not met by all jobs at once.
-    delay = round(max(full * (0.5 + 0.5 * jitter), retry_after or 0.0), 3)
+    # Half of it is jittered, so that a receiver that comes back, or said when, is not met by all jobs at once.
+    delay = round(max(full / 2, retry_after or 0.0) + full / 2 * jitter, 3)
     return [
         e.RetryScheduled(
             error_class=error_class,
@@ -177,12 +177,13 @@ def cancelled(job: Job) -> list[e.Event]:
 def rejudged(job: Job, events: Sequence[e.Event]) -> list[e.Event]:
     """What becomes of `events` that were decided before `job`'s end was asked for, and are written behind that.
 
-    What would put the job off ends it instead. An interruption in which it had a part is told all the same.
+    What would put the job off ends it instead, and so does what would make it poison. An interruption in which it had a
+    part is told all the same.
     """
     put_off = any(isinstance(event, e.RetryScheduled | e.Interrupted) for event in events)
-    if not job.cancel_pending or not put_off or any(isinstance(event, e.OutcomeDecided) for event in events):
+    if not job.cancel_pending or not put_off:
         return list(events)
-    told = [event for event in events if not isinstance(event, e.RetryScheduled)]
+    told = [event for event in events if not isinstance(event, e.RetryScheduled | e.OutcomeDecided)]
     return [*(event for event in told if not isinstance(event, e.Interrupted) or event.counts), *cancelled(job)]
 
 

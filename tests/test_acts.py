@@ -126,19 +126,26 @@ class TestCancel:
         assert "(ada asked for it)" in done.said
         assert kinds(store, job.id).count("cancel_requested") == 1
 
-    @pytest.mark.parametrize("put_off", ["trouble", "drain", "lease lost", "engine lost"])
+    @pytest.mark.parametrize("put_off", ["trouble", "drain", "lease lost", "engine lost", "third engine lost"])
     def test_what_would_put_it_off_ends_it(self, store: EventStore, put_off: str) -> None:
+        now = store.now()
         job = claimed(store)
+        for _ in range(decisions.CRASH_BUDGET - 1 if put_off == "third engine lost" else 0):
+            died = [*decisions.start(job), *decisions.interrupt(job, reason="engine hung", by="w1", now=now)]
+            job = store.append(job, died)
+            job = store.append(job, decisions.claim(job, worker="w1", host="h", device="cpu"))
         do(store, CANCEL, job.id)
         asked = store.load(job.id)
-        now = store.now()
+        lost = decisions.interrupt(job, reason="engine hung", by="w1", now=now)
+        assert any(isinstance(event, e.OutcomeDecided) for event in lost) == (put_off == "third engine lost")
         events = {
             "trouble": decisions.trouble(
                 asked, error_class="transient", error_type="X", message="m", now=now, jitter=0.5
             ),
             "drain": decisions.interrupt(asked, reason="worker stopped", by="w1", now=now, counts=False),
             "lease lost": decisions.interrupt(asked, reason="lease expired", by="s", now=now),
-            "engine lost": decisions.rejudged(asked, decisions.interrupt(job, reason="engine hung", by="w1", now=now)),
+            "engine lost": decisions.rejudged(asked, lost),
+            "third engine lost": decisions.rejudged(asked, lost),
         }[put_off]
         assert store.append(asked, events).outcome is Outcome.CANCELLED
 
