@@ -95,15 +95,23 @@ _SERVING: Final = (
     .order_by(jobs.c.turn)
     .limit(1)
 )
-_OWN: Final = select(func.max(jobs.c.turn)).where(_WAITING, jobs.c.user_id == bindparam("of_user", type_=Text))
+_OWN: Final = select(func.max(jobs.c.turn)).where(
+    _WAITING, jobs.c.state != State.CALLBACK.value, jobs.c.priority == bindparam("of_priority", type_=Integer)
+)
+_OWN_OF_USER: Final = _OWN.where(jobs.c.user_id == bindparam("of_user", type_=Text))
+_OWN_OF_NOBODY: Final = _OWN.where(jobs.c.user_id.is_(None))
 
 
 def _turn(connection: Connection, queued: JobQueued) -> int:
     """The job's place in the round-robin between users (start-time fair queueing).
 
-    One behind the user's last waiting job, and never before the turn that is being served: a user with a hundred
-    jobs and one with a single one alternate, and the order is an index, not a computation at each claim.
+    One behind the user's last waiting job of that priority, and never before the turn that is being served: a user
+    with a hundred jobs and one with a single one alternate, and the order is an index, not a computation at each
+    claim. Jobs that name no user are one user's.
     """
     serving = connection.scalar(_SERVING, {"of_priority": queued.priority})
-    own = connection.scalar(_OWN, {"of_user": queued.user_id})
+    own = connection.scalar(
+        _OWN_OF_NOBODY if queued.user_id is None else _OWN_OF_USER,
+        {"of_priority": queued.priority, "of_user": queued.user_id},
+    )
     return max(serving or 0, 0 if own is None else own + 1)

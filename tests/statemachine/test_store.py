@@ -378,3 +378,37 @@ def test_an_unknown_job_is_a_sentence(store: EventStore) -> None:
 def test_conflicts_share_a_root() -> None:
     assert issubclass(StaleJob, Conflict)
     assert issubclass(FencedOut, Conflict)
+
+
+@pytest.mark.parametrize("busy", ["busy", None])
+def test_one_users_hundred_videos_do_not_starve_anothers_single_picture(store: EventStore, busy: str | None) -> None:
+    """Nor do those of nobody in particular, nor those that only wait to be told of."""
+    store.admit([new_job(user_id=busy) for _ in range(100)])
+    assert len(store.claim(claimant(), drawing=3)) == 3
+    single = new_job(user_id="single")
+    store.admit([single])
+    served = [job.id for _ in range(2) for job in store.claim(claimant(), drawing=1)]
+    assert single.job_id in served
+
+
+def test_a_users_urgent_job_does_not_wait_for_the_turns_of_its_others(store: EventStore) -> None:
+    store.admit([new_job(user_id="busy") for _ in range(100)])
+    urgent = new_job(user_id="busy", priority=5)
+    store.admit([urgent, *(new_job(user_id=f"user {number}", priority=5) for number in range(5))])
+    (first,) = store.claim(claimant(), drawing=1)
+    assert first.id == urgent.job_id
+    assert first.turn == 0
+
+
+def test_a_user_whose_outcomes_wait_to_be_told_has_its_turn(store: EventStore) -> None:
+    """A receiver that is down for a day holds nobody's new jobs up."""
+    for _ in range(20):
+        told = new_job(user_id="busy", job_type=None, stages=["callback"])
+        told.events.append(
+            e.OutcomeDecided(outcome="failed", error_class="permanent", error_type="InvalidPayload", message="bad")
+        )
+        store.admit([told])
+    mine, others = new_job(user_id="busy"), [new_job(user_id="other") for _ in range(2)]
+    store.admit([mine, *others])
+    served = [job.id for _ in range(3) for job in store.claim(claimant(), drawing=1)]
+    assert served == [mine.job_id, *(other.job_id for other in others)]

@@ -19,8 +19,8 @@ def lost(store: EventStore, job: Job, *, begun: bool, times: int = 1) -> None:
         store.append(job, decisions.interrupt(job, reason="worker died", by="s", now=store.now()))
 
 
-def suspect(store: EventStore, *, begun: bool = True, **changes: int) -> str:
-    new = new_job(**changes)
+def suspect(store: EventStore, *, begun: bool = True) -> str:
+    new = new_job()
     store.admit([new])
     (job,) = store.claim(claimant(), drawing=1)
     lost(store, job, begun=begun, times=decisions.CRASH_BUDGET - 1)
