@@ -410,6 +410,26 @@ class TestAnotherPicture:
         assert [reference.role for reference in order(made).references] == ["start"]
         assert len(degraded(made)) == 1
 
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_is_not_left_out_beside_pictures_that_were_drawn_with_it(self, kept: bool) -> None:
+        """One of three is uploaded when the spool is lost: the others are drawn with the same reference, or not."""
+        made = house(with_reference(num_images=3), WITHOUT)
+        made.until(State.UPLOADING)
+
+        def lose(name: str) -> None:
+            if name == ("bucket.put:after" if kept else "recorder.record:before"):
+                made.effect = lambda _: None
+                made.spool.files.clear()
+
+        made.effect = lose
+        made.web.versions[ONE] = 2
+        made.until_done()
+        if kept:
+            assert failure(made)[0] == "ReferenceChanged"
+        else:
+            assert made.job.state is State.COMPLETED
+            assert len(degraded(made)) == 1
+
     @pytest.mark.parametrize("stage", [None, State.FETCHING_REFS])
     def test_is_taken_by_a_run_that_begins_before_it_is_fetched(self, stage: State | None) -> None:
         made = self.lost()

@@ -5,7 +5,7 @@ from typing import Any
 
 from statemachine.decisions import exhausted
 from statemachine.events import Degraded, Event, RefsFetched
-from statemachine.job import Job
+from statemachine.job import Asset, Job
 from workers.errors import GiveUp, Misconfigured, StageEnds, TryAgain
 from workers.ports import ReferencePicture
 from workers.request import Reference
@@ -20,7 +20,7 @@ def run(job: Job, tools: Tools) -> list[Event]:
     must be drawn with what it was begun with.
     """
     wanted = request_of(job, tools).references
-    kept = {known["role"]: known for known in job.references if _is_there(job, known, tools)}
+    kept = {known["role"]: known for known in job.references if _in_spool(job, known["name"], known["digest"], tools)}
     due = [reference for reference in wanted if reference.role not in kept]
     missing: dict[str, StageEnds] = {}
     if due:
@@ -41,12 +41,17 @@ def run(job: Job, tools: Tools) -> list[Event]:
     return [*degraded, RefsFetched(references=[kept[reference.role] for reference in wanted if reference.role in kept])]
 
 
-def _is_there(job: Job, known: dict[str, Any], tools: Tools) -> bool:
+def _in_spool(job: Job, name: str, digest: str, tools: Tools) -> bool:
     try:
-        tools.spool.read(job.id, known["name"], known["digest"])
+        tools.spool.read(job.id, name, digest)
     except FileNotFoundError:
         return False
     return True
+
+
+def _is_kept(job: Job, asset: Asset, tools: Tools) -> bool:
+    """It is not drawn again: it is uploaded, or waits for that."""
+    return asset.key is not None or _in_spool(job, asset.name, asset.digest, tools)
 
 
 def _kept(job: Job, role: str, picture: ReferencePicture, tools: Tools) -> dict[str, Any]:
@@ -73,12 +78,13 @@ def _without(job: Job, wanted: Sequence[Reference], missing: dict[str, StageEnds
     """What is told of going on without those that are missing. Raises what ends the attempt where that is not done.
 
     A set-up that has to be mended holds the lane; what will never come is decided at once; the rest is tried until
-    its budget is used up.
+    its budget is used up. Where a picture is kept that was drawn with them, the others are not drawn without.
     """
     for end in missing.values():
         if isinstance(end, Misconfigured):
             raise end
-    allowed = tools.settings.on_missing_reference == "generate_without"
+    mixed = any(_is_kept(job, asset, tools) for asset in job.current_assets)
+    allowed = tools.settings.on_missing_reference == "generate_without" and not mixed
     for role, end in sorted(missing.items(), key=lambda item: isinstance(item[1], TryAgain)):
         said = f"Generation failed: {_why(role, end)}"
         if isinstance(end, TryAgain):
