@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError, model_validator
@@ -18,8 +18,6 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from ourvidz import layers
 from ourvidz.layers import Found, SettingsError
 from ourvidz.masking import STARS, mask
-
-HEARTBEATS_PER_LEASE: Final = 3
 
 
 def _setting(default: Any, about: str, wanted: str, **constraints: Any) -> Any:
@@ -266,11 +264,6 @@ class Settings(BaseSettings):
             if name not in self.model_fields_set:
                 self.__dict__[name] = value  # frozen for users, not for its own defaults
         return self
-
-    @property
-    def heartbeat_seconds(self) -> float:
-        """How often a worker renews its leases: three times a lease."""
-        return self.lease_seconds / HEARTBEATS_PER_LEASE
 
     @property
     def reference_hosts(self) -> frozenset[str]:

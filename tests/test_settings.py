@@ -40,12 +40,20 @@ def test_what_lies_in_the_data_folder_follows_it(tmp_path: Path) -> None:
     assert settings.database_url == f"sqlite:///{tmp_path}/a b/ourvidz.sqlite"
     assert settings.storage_dir == tmp_path / "a b" / "storage"
     assert settings.spool_dir == tmp_path / "a b" / "spool"
-    assert settings.heartbeat_seconds == settings.lease_seconds / 3
 
 
 def test_the_quick_path_finds_the_same_database(tmp_path: Path) -> None:
     for environ in ({}, {"OURVIDZ_DATA_DIR": str(tmp_path)}, {"OURVIDZ_DATABASE_URL": "postgresql://h/d"}):
         assert layers.database_url(gather(environ=environ)) == load(environ=environ).database_url
+
+
+def test_the_quick_path_finds_the_same_grace(tmp_path: Path) -> None:
+    config = file(tmp_path, "spool_grace_seconds = 45")
+    for path, environ in ((None, {}), (None, {"OURVIDZ_SPOOL_GRACE_SECONDS": "7.5"}), (config, {})):
+        found = layers.gather(config=path, environ=environ)
+        assert layers.spool_grace(found) == load(config=path, environ=environ).spool_grace_seconds
+    with pytest.raises(SettingsError, match="environment OURVIDZ_SPOOL_GRACE_SECONDS.*wanted a number, got 'soon'"):
+        layers.spool_grace(layers.gather(environ={"OURVIDZ_SPOOL_GRACE_SECONDS": "soon"}))
 
 
 def test_paths_in_the_file_are_relative_to_the_file(tmp_path: Path) -> None:

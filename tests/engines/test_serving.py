@@ -13,6 +13,8 @@ from workers.engines.config import EXIT_DEVICE_LOST
 from workers.engines.faults import Asked
 from workers.engines.messages import (
     Cancel,
+    Enhance,
+    Enhanced,
     Failed,
     Generate,
     Generated,
@@ -57,6 +59,9 @@ class Gate:
 
         return left
 
+    def enhance(self, request: Enhance, say: Callable[[Message], None], cancelled: Callable[[], bool]) -> Enhanced:
+        raise NotImplementedError("nobody asks it to enhance here")
+
 
 class Line:
     """A server at the other end of two pipes."""
@@ -66,7 +71,7 @@ class Line:
         self._from, answers = os.pipe()
         self.gate = Gate()
         self.ended: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._server = Server(self.gate, None, requests, answers, self.ended.put)
+        self._server = Server(self.gate, self.gate, requests, answers, self.ended.put)
         self._bodies = frames(self._from)
         self.thread = threading.Thread(target=self._server.serve, daemon=True)
         self.thread.start()

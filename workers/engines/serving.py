@@ -67,7 +67,7 @@ class Server:
     """Serves one parent over two file descriptors. `end` is called with an exit code where the process must end."""
 
     def __init__(
-        self, drawer: Drawer, enhancer: Enhancer | None, requests: int, answers: int, end: Callable[[int], Any]
+        self, drawer: Drawer, enhancer: Enhancer, requests: int, answers: int, end: Callable[[int], Any]
     ) -> None:
         self._drawer = drawer
         self._enhancer = enhancer
@@ -135,7 +135,7 @@ class Server:
                 raise Cancelled
             self.say(Started(request_id=request_id))
             if isinstance(request, Enhance):
-                self.say(self._enhance(request, lambda: request_id in self._asked))
+                self.say(self._enhancer.enhance(request, self.say, lambda: request_id in self._asked))
                 self._forget(request_id)
                 return
             left = self._drawer.draw(request, self.say, lambda: self._asked.get(request_id, False))
@@ -144,11 +144,6 @@ class Server:
             self._forget(request_id)
         else:
             self._encoding.put((request_id, left))
-
-    def _enhance(self, request: Enhance, cancelled: Callable[[], bool]) -> Enhanced:
-        if self._enhancer is None:
-            return Enhanced(request_id=request.request_id, text=None, seconds=0.0, reason="no enhancer model")
-        return self._enhancer.enhance(request, self.say, cancelled)
 
     def _encode(self) -> None:
         while (work := self._encoding.get()) is not None:
