@@ -105,6 +105,10 @@ def _check_facts(world: World, job_id: str) -> None:
                 facts[row.run, row.kind, data.get("index", 0)] += 1
             case "checkpointed":
                 facts[row.run, row.kind, data["step"]] += 1
+            case "stage_started":
+                facts[row.run, row.kind, row.stage, row.attempt] += 1
+            case "checkpoint_discarded":
+                assert world.losses, "a checkpoint is missed, and no file was lost"
     twice = {fact: count for fact, count in facts.items() if count > 1}
     assert not twice or world.losses, f"told more than once: {twice}"
 

@@ -1,25 +1,38 @@
-"""Planted bugs: source patches, applied to a copy of the tree. The world must find each of them."""
+"""Planted bugs: source patches, applied to a copy of the tree. Each must be found, and for its own reason."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
+
+
+class Worlds(NamedTuple):
+    """Of this kind, in which this fault strikes at each effect in turn."""
+
+    kind: str
+    fault: str
 
 
 @dataclass(frozen=True)
 class Bug:
-    """In each patch (file, before, after), `before` stands once in the file. The scenario on the kind must fail."""
+    """In each patch (file, before, after), `before` stands once in the file. `does` says what they do.
+
+    `finder` is worlds, or a test of the suite; `complaint` is what it must say then, so that no patch is found that
+    merely breaks an import.
+    """
 
     name: str
-    kind: str
-    scenario: str
+    does: str
+    finder: Worlds | str
+    complaint: str
     patches: tuple[tuple[str, str, str], ...]
 
 
 BUGS: Final = (
     Bug(
-        "token not compared",
-        "one image",
-        "takeover",
-        (
+        name="token not compared",
+        does="appends compare the version alone, and a stale writer loads the job again as if it still held it",
+        finder=Worlds("one image", "takeover"),
+        complaint="callback_sent was written by w1, the job was w2's",
+        patches=(
             ("statemachine/store/append.py", " AND jobs.token = fresh.expected_token ", " "),
             (
                 "statemachine/store/append.py",
@@ -30,16 +43,18 @@ BUGS: Final = (
         ),
     ),
     Bug(
-        "version not compared",
-        "one image",
-        "operator",
-        (("statemachine/store/append.py", " AND jobs.version = fresh.expected_version", ""),),
+        name="version not compared",
+        does="appends compare the token alone",
+        finder=Worlds("one image", "operator"),
+        complaint="the service was surprised: ['unexpected: IntegrityError'",
+        patches=(("statemachine/store/append.py", " AND jobs.version = fresh.expected_version", ""),),
     ),
     Bug(
-        "acknowledged before commit",
-        "one image",
-        "crash",
-        (
+        name="acknowledged before the commit",
+        does="ingress removes payloads from its list before the store has them",
+        finder=Worlds("one image", "crash"),
+        complaint="lost: 1 pushes, 0 jobs, 0 dead letters",
+        patches=(
             (
                 "workers/ingress.py",
                 "        arrivals = [self._arrival(raw, now) for raw in payloads]\n",
@@ -48,10 +63,11 @@ BUGS: Final = (
         ),
     ),
     Bug(
-        "event written before its effect",
-        "one image",
-        "crash",
-        (
+        name="event before its effect",
+        does="`asset_uploaded` is written before the upload",
+        finder=Worlds("one image", "crash"),
+        complaint="is uploaded again",
+        patches=(
             (
                 "workers/stages/uploading.py",
                 "        tools.bucket.put(",
@@ -67,15 +83,103 @@ BUGS: Final = (
         ),
     ),
     Bug(
-        "digest not read",
-        "one image",
-        "crash and rot",
-        (("workers/spool.py", "        if sha256(data) != digest:\n", "        if False:\n"),),
+        name="digest unread",
+        does="a file of the spool is believed as it lies there",
+        finder=Worlds("one image", "crash and rot"),
+        complaint="asset 0 differs",
+        patches=(("workers/spool.py", "        if sha256(data) != digest:\n", "        if False:\n"),),
     ),
     Bug(
-        "lost reference not missed",
-        "video from start to end",
-        "crash and rot",
-        (("workers/stages/generating.py", "    if lost:\n        return lost\n", ""),),
+        name="lost reference not missed",
+        does="generating begins without looking whether its references are there",
+        finder=Worlds("video from start to end", "crash and rot"),
+        complaint="the start reference is not in the spool as a picture",
+        patches=(("workers/stages/generating.py", "    if lost:\n        return lost\n", ""),),
+    ),
+    Bug(
+        name="failures uncounted",
+        does="a stage that fails is tried again however often it has failed",
+        finder=Worlds("no memory", "crash"),
+        complaint="not settled after 200 rounds: ['generating']",
+        patches=(
+            (
+                "statemachine/decisions.py",
+                "    return (limit is not None and len(failed) + 1 >= limit) or",
+                "    return (limit is not None and limit == 1) or",
+            ),
+        ),
+    ),
+    Bug(
+        name="crashes uncounted",
+        does="a job that kills its engine is taken up again however often it did: poison is never reached",
+        finder=Worlds("poison", "crash"),
+        complaint="not settled after 200 rounds: ['generating']",
+        patches=(
+            ("statemachine/decisions.py", "return deaths + job.lost_waiting + 1 >= _crash", "return 1 >= _crash"),
+        ),
+    ),
+    Bug(
+        name="generator state not resumed",
+        does="what follows a checkpoint draws its noise from generators that begin anew at their seeds",
+        finder="tests/engines/test_checkpoints.py",
+        complaint="what follows the checkpoint differs from an undisturbed run",
+        patches=(
+            (
+                "workers/engines/checkpoints.py",
+                "    for index, generator in enumerate(generators):\n"
+                '        generator.set_state(saved.tensor(f"generator.{index}"))\n',
+                "",
+            ),
+        ),
+    ),
+    Bug(
+        name="lease without end",
+        does="the supervisor ends no lease, however long nobody has renewed it",
+        finder=Worlds("one image", "crash"),
+        complaint="not settled after 200 rounds: ['generating']",
+        patches=(("workers/supervisor.py", "since >= length", "since >= length * 1e9"),),
+    ),
+    Bug(
+        name="processing told after the outcome",
+        does="nobody looks at the lease before a callback, so a worker that stood still tells what is long over",
+        finder=Worlds("one image", "stall"),
+        complaint="told out of order",
+        patches=(("workers/stages/callback.py", "seconds = tools.renew(at_most=at_most)", "seconds = at_most"),),
+    ),
+    Bug(
+        name="removed by position",
+        does="ingress removes from its list whatever is oldest there, and not what it has settled",
+        finder="tests/test_ingress.py::test_a_payload_over_which_the_store_stumbles_harms_no_neighbour",
+        complaint="what is not settled has left the list",
+        patches=(
+            (
+                "workers/lists.py",
+                "sum(self._each(lambda p: [p.lrem(self._own, -1, cast(str, raw)) for raw in payloads]))",
+                "sum(raw is not None for raw in self._each(lambda p: [p.rpop(self._own) for _ in payloads]))",
+            ),
+        ),
+    ),
+    Bug(
+        name="lost acknowledgement taken for a failure",
+        does="events that are already there, since only the commit's answer was lost, are refused as another's",
+        finder=Worlds("one image", "lost acknowledgement"),
+        complaint="told more than once: {(1, 'stage_started',",
+        patches=(("statemachine/store/append.py", "if connection.scalar(mine) == last.digest:", "if False:"),),
+    ),
+    Bug(
+        name="checkpoint removed too soon",
+        does="older checkpoints go before the event of the new one is committed",
+        finder=Worlds("one image", "crash"),
+        complaint="a checkpoint is missed, and no file was lost",
+        patches=(
+            (
+                "workers/stages/generating.py",
+                "            case CheckpointWritten():\n",
+                "            case CheckpointWritten():\n"
+                "                for name in kept:\n"
+                "                    tools.spool.discard(job.id, name)\n"
+                "                kept.clear()\n",
+            ),
+        ),
     ),
 )
