@@ -53,6 +53,11 @@ class Kind:
     whom: Literal["anybody", "victim", "successor"] = "anybody"
     line: str | None = None
 
+    @property
+    def everywhere(self) -> bool:
+        """All houses have this thing in common."""
+        return self.thing in ("database", "valkey", "storage", "receiver")
+
 
 def catalogue(database: Database, *, small_disks: bool) -> list[Kind]:
     """All kinds that can be had with that database."""
@@ -192,7 +197,7 @@ _POSTGRES: Final = [
     Kind("database stalls", "database", LONG_STALL, _weather("database", STALL), ANY),
     Kind("database: commits unanswered", "database", (1.0, 3.0), _weather("database", Weather(lose=COMMIT)), ANY),
 ]
-_SQLITE: Final = [Kind("database locked", "database", LONG_STALL, _lock, ANY)]
+_SQLITE: Final = [Kind("database locked", "file", LONG_STALL, _lock, ANY)]
 _VALKEY: Final = [
     Kind("Valkey killed", "valkey", (0.3, 3.0), _kill_valkey, JOB),
     Kind("Valkey: connections cut", "valkey", NOW, _cut("valkey"), JOB),

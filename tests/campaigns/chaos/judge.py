@@ -37,27 +37,28 @@ class Counts:
 
 def judged(town: Town, loads: Iterable[Load]) -> tuple[Counts, list[str]]:
     """The counts, and one sentence for each invariant that does not hold."""
-    counts, judge = Counts(), Judge()
+    counts, found = Counts(), list[str]()
     contents: dict[str, set[str]] = defaultdict(set)
     for place, digest in town.puts:
         contents[place].add(digest)
-    counts.contents = max((len(found) for found in contents.values()), default=0)
+    counts.contents = max((len(digests) for digests in contents.values()), default=0)
     counts.repeated_puts = len(town.puts) - len(contents)
-    for place, found in contents.items():
-        if len(found) > 1:
-            judge.found.append(f"{len(found)} different contents were sent to {place}")
+    for place, digests in contents.items():
+        if len(digests) > 1:
+            found.append(f"{len(digests)} different contents were sent to {place}")
     told: dict[str, list[Told]] = defaultdict(list)
     for one in town.told:
         told[one.job_id].append(one)
     accepted = {one.job_id for one in town.receiver.heard if one.status != "processing"}
     for house, load in zip(town.houses, loads, strict=True):
-        _house(house, load, town, told, accepted, counts, judge)
-    return counts, judge.found
+        found += _house(house, load, town, told, accepted, counts)
+    return counts, found
 
 
 def _house(
-    house: House, load: Load, town: Town, told: dict[str, list[Told]], accepted: set[str], counts: Counts, judge: Judge
-) -> None:
+    house: House, load: Load, town: Town, told: dict[str, list[Told]], accepted: set[str], counts: Counts
+) -> list[str]:
+    judge = Judge()  # its own: another engine draws other twins
     service, store = house.service, house.service.store
     by_id = {order.job_id: order for order in load.orders}
     with store.read() as connection:
@@ -87,6 +88,7 @@ def _house(
             f"job {job_id}: refused writes that are shown", same, count, len(situation_of(store, job_id).rejected)
         )
     judge.that(f"{house.name}: rebuild", check_projections, store)
+    return judge.found
 
 
 def _ended(job: Job, order: Order) -> None:

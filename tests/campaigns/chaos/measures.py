@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
@@ -15,13 +15,16 @@ from tests.campaigns.chaos.campaign import Happening
 from tests.campaigns.chaos.town import House
 
 
-def recoveries(happenings: Iterable[Happening], horizon: datetime) -> dict[str, dict[str, Any]]:
+def recoveries(
+    happenings: Iterable[Happening], houses: Sequence[House], horizon: datetime
+) -> dict[str, dict[str, Any]]:
     """Kind of fault → times, and of the seconds from its end to the first sign that it is over: median and longest."""
     found: dict[str, list[float]] = defaultdict(list)
     times: dict[str, int] = defaultdict(int)
     for one in happenings:
         times[one.kind.name] += 1
-        seconds = _recovery(one, horizon)
+        affected = houses if one.kind.everywhere else [one.house]
+        seconds = _recovery(one, affected, horizon)
         if seconds is not None:
             found[one.kind.name].append(seconds)
     return {
@@ -35,7 +38,7 @@ def recoveries(happenings: Iterable[Happening], horizon: datetime) -> dict[str, 
     }
 
 
-def _recovery(one: Happening, horizon: datetime) -> float | None:
+def _recovery(one: Happening, affected: Sequence[House], horizon: datetime) -> float | None:
     """None where it was not seen: nobody else shows it, or the work was over before."""
     over = one.ended_at
     if over is None or over > horizon:
@@ -51,9 +54,12 @@ def _recovery(one: Happening, horizon: datetime) -> float | None:
             wanted.append(job_events.c.worker_id.in_(younger))
         case "anybody":
             pass
-    with one.house.service.store.read() as connection:
-        first = connection.scalar(select(func.min(job_events.c.at)).where(*wanted))
-    return None if first is None else (first - over).total_seconds()
+    seen: list[datetime] = []
+    for house in affected:
+        with house.service.store.read() as connection:
+            first = connection.scalar(select(func.min(job_events.c.at)).where(*wanted))
+        seen += [] if first is None else [first]
+    return (min(seen) - over).total_seconds() if seen else None
 
 
 def _until_said(house: House, line: str, after: datetime) -> float | None:

@@ -44,7 +44,9 @@ def report(story: Story, counts: Counts, town: Town, loads: list[Load], *, facts
         "device_seconds_repeated": round(repeated, 1),
         "device_seconds_repeated_share": round(repeated / total, 4) if total else 0.0,
         "settled_seconds_after_faults": None if story.settled_after is None else round(story.settled_after, 1),
-        "recovery": {} if story.faults_ended_at is None else recoveries(story.happenings, story.faults_ended_at),
+        "recovery": {}
+        if story.faults_ended_at is None
+        else recoveries(story.happenings, town.houses, story.faults_ended_at),
         "violations": story.violations,
     }
 
