@@ -1,12 +1,13 @@
 """Reading a job and its surroundings from the store."""
 
+from ourvidz.layers import SPOOL_GRACE_SECONDS
 from ourvidz.situation import Situation
 from statemachine.store import EventStore
 from statemachine.store.codec import replay
 from statemachine.store.reading import lease, list_workers, paused_queue, place, rejected, resolve
 
 
-def situation_of(store: EventStore, prefix: str) -> Situation:
+def situation_of(store: EventStore, prefix: str, *, spool_grace: float = SPOOL_GRACE_SECONDS) -> Situation:
     """All that is known of the job whose id begins with `prefix`. Raises UnknownJob."""
     now = store.now()
     with store.read() as connection:
@@ -30,4 +31,6 @@ def situation_of(store: EventStore, prefix: str) -> Situation:
         workers=everyone,
         place=ahead if job.worker_id is None and not job.state.terminal else None,
         paused=paused,
+        spool=held["spool_host"] if held is not None and job.worker_id is None else None,
+        spool_grace=spool_grace,
     )

@@ -14,6 +14,8 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 PREFIX: Final = "OURVIDZ_"
+SPOOL_GRACE_SECONDS: Final = 30.0
+"""What `spool_grace_seconds` is where nothing is set."""
 CONFIG: Final = "OURVIDZ_CONFIG"
 FILE_NAME: Final = "ourvidz.toml"
 
@@ -141,6 +143,17 @@ def database_url(found: Mapping[str, Found]) -> str:
         return str(found["database_url"].value)
     data_dir = found["data_dir"].value if "data_dir" in found else "ourvidz-data"
     return default_database_url(Path(data_dir))
+
+
+def spool_grace(found: Mapping[str, Found]) -> float:
+    """How long a job is left to the host that has its files. Raises SettingsError."""
+    if "spool_grace_seconds" not in found:
+        return SPOOL_GRACE_SECONDS
+    given = found["spool_grace_seconds"]
+    try:
+        return float(given.value)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"spool_grace_seconds ({given.source}): wanted a number, got {given.value!r}") from error
 
 
 def default_database_url(data_dir: Path) -> str:

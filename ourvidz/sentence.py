@@ -231,6 +231,11 @@ def _obstacle(s: Situation) -> tuple[str, str] | None:
         number = len(s.living)
         nobody = "the only running worker does not take" if number == 1 else f"none of {number} running workers takes"
         return f"{nobody} {kind}", "as soon as one does"
+    if s.kept_until is not None and any(worker.get("spool") != s.spool for worker in s.able):
+        heard = since(s.spool_heard_at or s.now, s.now)
+        left = duration((s.kept_until - s.now).total_seconds())
+        files = f"its files are on {clause(s.spool or '')}, which was heard {heard} ago"
+        return files, f"there, or without them on another host in {left}"
     return None
 
 

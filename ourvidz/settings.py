@@ -184,7 +184,8 @@ class Settings(BaseSettings):
         "a number from 3 to 3600", ge=3, le=3600, allow_inf_nan=False,
     )  # fmt: skip
     spool_grace_seconds: float = _setting(
-        30.0, "How long a job is left to the host that has its files, while that one is heard of.",
+        layers.SPOOL_GRACE_SECONDS,
+        "How long a job is left to the host that has its files, while that one is heard of.",
         "a number from 3 to 86400", ge=3, le=86_400, allow_inf_nan=False,
     )  # fmt: skip
     checkpoint_seconds: float = _setting(

@@ -1,6 +1,6 @@
 """All that is known of a job at one moment: the job itself, and what around it decides when it goes on."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -27,6 +27,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     workers: list[dict[str, Any]] = []
     place: int | None = None
     paused: dict[str, Any] | None = None
+    spool: str | None = None
+    spool_grace: float = 0.0
 
     @property
     def living(self) -> list[dict[str, Any]]:
@@ -39,6 +41,22 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
         telling = self.job.state is State.CALLBACK
         taking = [worker for worker in self.living if worker["state"] != "draining"]
         return [worker for worker in taking if telling or self.job.job_type in worker["job_types"]]
+
+    @property
+    def spool_heard_at(self) -> datetime | None:
+        """When a worker was last heard of in the spool that has the job's files."""
+        return max(
+            (worker["last_seen_at"] for worker in self.workers if worker.get("spool") == self.spool), default=None
+        )
+
+    @property
+    def kept_until(self) -> datetime | None:
+        """Until when nobody takes the job but workers in the spool that has its files; None where everybody may."""
+        heard, due = self.spool_heard_at, self.job.due_at
+        if self.spool is None or heard is None or due is None or self.job.state is State.CALLBACK:
+            return None
+        until = min(heard, due) + timedelta(seconds=self.spool_grace)
+        return until if until > self.now else None
 
     @property
     def progress(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from workers.engines.messages import Generate
 from workers.spool import LEFT_SECONDS, DiskSpool, named
 from workers.sweeping import UNKNOWN_SECONDS
 
-VIDEO = {"first_frame": "https://host/a.png", "last_frame": "https://host/b.png"}
+VIDEO: dict[str, Any] = {"first_frame": "https://host/a.png", "last_frame": "https://host/b.png"}
 
 
 @pytest.fixture
@@ -54,9 +54,10 @@ def written(town: Town, job: Job, kind: type[e.Event]) -> list[tuple[str | None,
     return [(row.worker_id, row.event) for row in town.store.history(job.id) if isinstance(row.event, kind)]
 
 
-ONE = ("sdxl_image_fast", {})
-THREE = ("sdxl_image_high", {"num_images": 3})
-BOTH = ("video7b_high_enhanced", VIDEO)
+Asked = tuple[str, dict[str, Any]]
+ONE: Asked = ("sdxl_image_fast", {})
+THREE: Asked = ("sdxl_image_high", {"num_images": 3})
+BOTH: Asked = ("video7b_high_enhanced", VIDEO)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ BOTH = ("video7b_high_enhanced", VIDEO)
     ],
 )
 def test_another_host_ends_what_a_dead_one_had_in_hand_with_the_same_bytes(
-    town: Town, calm: Town, asked: tuple[str, dict[str, Any]], effect: str, nth: int
+    town: Town, calm: Town, asked: Asked, effect: str, nth: int
 ) -> None:
     """Whatever the stage. What is uploaded is not put again, and the outcome is told under one id."""
     job_type, config = asked

@@ -99,6 +99,30 @@ def test_a_paused_queue_is_named_with_who_and_why() -> None:
     assert told == ("Queued for 1 min because ada paused sdxl_queue 30 s ago (move); it starts when that is resumed.")
 
 
+def test_a_job_whose_files_are_elsewhere_says_where_and_for_how_long() -> None:
+    life = Life().wait(1.2).claim().wait(5.0).checkpoint(7).wait(1.4).interrupt().wait(4)
+    there = worker(life.now, seen=12.0, worker_id="gpu-2-1111", spool="gpu-2")
+    here = worker(life.now, "sdxl_image_fast", spool="gpu-1")
+    told = sentence(life.seen(there, here, place=0, spool="gpu-2", spool_grace=30.0))
+    assert told == (
+        "Generating was interrupted 4 s ago after step 7 of 15 (engine crashed: exit code -9) and waits because its "
+        "files are on gpu-2, which was heard 12 s ago; it goes on from step 7 there, or without them on another host "
+        "in 18 s."
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "spool", "grace"), [(31.0, "gpu-2", 30.0), (1.0, "gpu-2", 4.0), (1.0, "gpu-1", 30.0), (1.0, None, 30.0)]
+)
+def test_a_job_that_may_be_taken_here_says_nothing_of_files(seen: float, spool: str | None, grace: float) -> None:
+    """The other host is silent, the job is due for long enough, the files are here, or there are none."""
+    life = Life().wait(1.2).claim().wait(5.0).checkpoint(7).wait(1.4).interrupt().wait(4)
+    there = worker(life.now, seen=seen, worker_id="gpu-2-1111", spool="gpu-2")
+    here = worker(life.now, "sdxl_image_fast", spool="gpu-1")
+    told = sentence(life.seen(there, here, place=0, spool=spool, spool_grace=grace))
+    assert told.endswith("and is next in line; it goes on from step 7 as soon as gpu-1-3f9c is free.")
+
+
 def test_a_lane_that_waits_for_its_set_up_is_quoted() -> None:
     life = Life().wait(3)
     row = worker(life.now, "sdxl_image_fast", note="deliver paused: the disk is full")

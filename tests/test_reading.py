@@ -8,6 +8,7 @@ import pytest
 from ourvidz.inspecting import situation_of
 from ourvidz.inspection import document
 from statemachine import decisions
+from statemachine import events as e
 from statemachine.admission import DeadLetter, NewJob
 from statemachine.errors import UnknownJob
 from statemachine.store import EventStore
@@ -130,3 +131,16 @@ def test_a_paused_queue_stands_in_the_sentence(store: EventStore) -> None:
             queues.insert(), {"name": "sdxl_queue", "paused_at": START, "paused_by": "ada", "reason": "move"}
         )
     assert "because ada paused sdxl_queue" in document(situation_of(store, mine))["sentence"]
+
+
+def test_what_is_free_tells_which_spool_has_its_files_and_what_is_held_does_not(store: EventStore) -> None:
+    mine = admit(store, 1)
+    take(store, mine)
+    assert situation_of(store, mine).spool is None
+    job = store.load(mine)
+    kept = e.Checkpointed(step=5, of=15, name="checkpoint_5", digest="c" * 64)
+    job = store.append(job, [*decisions.start(job), kept], worker_id="w-1")
+    given = decisions.interrupt(job, reason="drained", by="w-1", now=store.now(), counts=False)
+    store.append(job, given, worker_id="w-1")
+    told = situation_of(store, mine, spool_grace=7.0)
+    assert (told.spool, told.spool_grace) == ("h", 7.0)

@@ -52,7 +52,7 @@ def test_the_quick_path_finds_the_same_grace(tmp_path: Path) -> None:
     for path, environ in ((None, {}), (None, {"OURVIDZ_SPOOL_GRACE_SECONDS": "7.5"}), (config, {})):
         found = layers.gather(config=path, environ=environ)
         assert layers.spool_grace(found) == load(config=path, environ=environ).spool_grace_seconds
-    with pytest.raises(SettingsError, match="environment OURVIDZ_SPOOL_GRACE_SECONDS.*wanted a number, got 'soon'"):
+    with pytest.raises(SettingsError, match=r"environment OURVIDZ_SPOOL_GRACE_SECONDS.*wanted a number, got 'soon'"):
         layers.spool_grace(layers.gather(environ={"OURVIDZ_SPOOL_GRACE_SECONDS": "soon"}))
 
 

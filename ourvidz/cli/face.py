@@ -46,6 +46,10 @@ class Face:
         """The one setting that most commands need, without the cost of checking the others."""
         return layers.database_url(layers.gather(self.flags, config=self.config))
 
+    def spool_grace(self) -> float:
+        """What workers with these settings wait for the host that has a job's files. Raises SettingsError."""
+        return layers.spool_grace(layers.gather(self.flags, config=self.config))
+
     @contextmanager
     def store(self) -> Iterator["EventStore"]:
         """The event store, its schema checked. Raises SettingsError, StoreAway, SchemaMismatch."""

@@ -75,7 +75,7 @@ def inspect(
         from ourvidz.inspecting import situation_of
         from ourvidz.inspection import document
 
-        told = document(situation_of(store, job_id))
+        told = document(situation_of(store, job_id, spool_grace=face.spool_grace()))
     if as_json:
         say_json(told)
         return
