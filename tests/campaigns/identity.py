@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
@@ -187,6 +186,19 @@ class Campaign:
         return [sha256((self._service.storage / str(a.bucket) / str(a.key)).read_bytes()) for a in assets if a.key]
 
 
+def run(folder: Path, url: str, models: Path, chosen: list[Case]) -> tuple[list[Row], list[str]]:
+    """A row for each case, and what is wrong beside them."""
+    pictures = {"single": loopback_pictures.dawn(), "start": loopback_pictures.dawn(), "end": loopback_pictures.night()}
+    with LoopbackPictures(pictures) as server:
+        url_of = {role: server.url(role) for role in pictures}
+        own = settings(models, server.host) | {"OURVIDZ_CHECKPOINT_SECONDS": "0", "OURVIDZ_LEASE_SECONDS": "5"}
+        with served(folder, url, "diffusers", Random(1), settings=own, slowest=0.0) as (service, receiver):
+            found = Campaign(service, receiver, url_of, chosen).run()
+            service.signal()
+            service.wait(60)
+    return found
+
+
 def aims(number: int) -> list[Aim]:
     """Early, middle and last; the whole worker dies in one of them, in another one in each case."""
     victims: list[Victim] = ["engine", "engine", "engine"]
@@ -267,19 +279,8 @@ def main() -> int:
     print(f"{len(chosen)} cases, folder {folder}", flush=True)
     make_tiny(folder / "models")
     begun = time.monotonic()
-    pictures = {"single": loopback_pictures.dawn(), "start": loopback_pictures.dawn(), "end": loopback_pictures.night()}
-    with ExitStack() as stack:
-        url = stack.enter_context(database_at(options.database, folder))
-        server = stack.enter_context(LoopbackPictures(pictures))
-        own = settings(folder / "models", server.host) | {
-            "OURVIDZ_CHECKPOINT_SECONDS": "0",
-            "OURVIDZ_LEASE_SECONDS": "5",
-        }
-        service, receiver = stack.enter_context(served(folder, url, "diffusers", Random(1), settings=own, slowest=0.0))
-        campaign = Campaign(service, receiver, {role: server.url(role) for role in pictures}, chosen)
-        rows, beside = campaign.run()
-        service.signal()
-        service.wait(60)
+    with database_at(options.database, folder) as url:
+        rows, beside = run(folder, url, folder / "models", chosen)
     report(rows, beside)
     seconds = time.monotonic() - begun
     print(f"{options.database}, {seconds:.0f} s")
