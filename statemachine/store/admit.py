@@ -1,6 +1,5 @@
 """Admission: arrivals become jobs or dead letters, all in one transaction."""
 
-import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
@@ -16,8 +15,9 @@ from statemachine.job import Job
 from statemachine.states import State
 from statemachine.store.append import write_events
 from statemachine.store.codec import canonical, seal_all
+from statemachine.store.letters import bury
 from statemachine.store.projections import inserting, job_row, upsert, write_details
-from statemachine.store.schema import dead_letters, job_payloads, jobs
+from statemachine.store.schema import job_payloads, jobs
 
 
 def admit(connection: Connection, arrivals: Sequence[NewJob | DeadLetter], *, at: datetime) -> list[Admission]:
@@ -66,20 +66,7 @@ def _known(connection: Connection, new: NewJob, queued: JobQueued, *, at: dateti
 
 
 def _bury(connection: Connection, letter: DeadLetter, *, at: datetime) -> Admission:
-    """Keep the bytes, the reason and where they came from."""
-    raw_digest = hashlib.sha256(letter.raw).hexdigest()
-    connection.execute(
-        dead_letters.insert(),
-        {
-            "job_id": letter.job_id,
-            "queue": letter.queue,
-            "source": letter.source,
-            "reason": letter.reason,
-            "raw": letter.raw,
-            "raw_digest": raw_digest,
-            "at": at,
-        },
-    )
+    bury(connection, letter, at=at)
     return Admission(verdict=Verdict.DEAD, job_id=letter.job_id, reason=letter.reason)
 
 

@@ -4,6 +4,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
@@ -16,6 +17,7 @@ from statemachine.states import Outcome, State
 from statemachine.store import EventStore
 from statemachine.store.append import Sealed, prepare
 from statemachine.store.codec import digest
+from statemachine.store.letters import mark_requeued
 from statemachine.store.schema import dead_letters, job_assets, job_attempts, job_events, job_leases, jobs
 from statemachine.store.schema import rejected_writes as rejected
 from statemachine.store.writer import Writer
@@ -412,3 +414,18 @@ def test_a_user_whose_outcomes_wait_to_be_told_has_its_turn(store: EventStore) -
     store.admit([mine, *others])
     served = [job.id for _ in range(3) for job in store.claim(claimant(), drawing=1)]
     assert served == [mine.job_id, *(other.job_id for other in others)]
+
+
+def test_a_dead_letter_that_comes_again_is_kept_once_until_it_was_requeued(store: EventStore) -> None:
+    """As after a crash between the commit and the removal from the list."""
+    letter = DeadLetter(raw=b"\xff", reason="not UTF-8", queue="sdxl_queue", source="redis")
+    for _ in range(2):
+        (verdict,) = store.admit([letter])
+        assert (verdict.verdict, verdict.reason) == (Verdict.DEAD, "not UTF-8")
+    store.admit([replace(letter, raw=b"\xfe"), replace(letter, queue="wan_queue")])
+    assert count(store, dead_letters) == 3
+    with store.write() as connection:
+        for letter_id in connection.scalars(select(dead_letters.c.id)).all():
+            assert mark_requeued(connection, letter_id, by="ada", at=store.now())
+    store.admit([letter])
+    assert count(store, dead_letters) == 4, "somebody tried, and it is dead still"
