@@ -217,7 +217,6 @@ def worker(
         reference_fit=settings.reference_fit,
         enhance_seconds=settings.enhance_seconds,
         enhance_tokens=settings.enhance_tokens,
-        worker_version=__version__,
         embed_prompt=settings.embed_prompt,
         checkpoint_seconds=settings.checkpoint_seconds,
     )

@@ -42,9 +42,9 @@ CALLBACK_CRASH_BUDGET: Final = 9
 """A callback is tried as often as its schedule allows, whether the receiver or the worker ends the try."""
 
 
-def claim(job: Job, *, worker: str, host: str, device: str) -> list[e.Event]:
+def claim(job: Job, *, worker: str, host: str, device: str, version: str | None = None) -> list[e.Event]:
     """Give the job to a worker. The token grows and fences off everyone before it."""
-    return [e.Claimed(worker=worker, host=host, device=device, token=job.token + 1)]
+    return [e.Claimed(worker=worker, host=host, device=device, token=job.token + 1, version=version)]
 
 
 def start(job: Job, *, device: str | None = None) -> list[e.Event]:

@@ -38,13 +38,14 @@ class JobQueued(Event, frozen=True):
 
 
 class Claimed(Event, frozen=True):
-    """A worker took the lease; `token` fences off everyone before it."""
+    """A worker of that version took the lease; `token` fences off everyone before it."""
 
     kind: ClassVar[str] = "claimed"
     worker: str
     host: str
     device: str
     token: int
+    version: str | None = None
 
 
 class StageStarted(Event, frozen=True):

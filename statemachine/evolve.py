@@ -84,8 +84,20 @@ def _apply(job: Job, stored: Stored) -> Job:
                 run_at=at,
                 due_at=at,
             )
-        case e.Claimed(worker=worker, host=host, device=device, token=token):
-            return replace(job, worker_id=worker, host=host, device=device, token=token, resume_at=None)
+        case e.Claimed(worker=worker, host=host, device=device, token=token, version=version):
+            verdict = job.verdict
+            if verdict is not None and verdict.worker_version is None:
+                verdict = replace(verdict, worker_version=version)
+            return replace(
+                job,
+                worker_id=worker,
+                host=host,
+                device=device,
+                token=token,
+                worker_version=version,
+                verdict=verdict,
+                resume_at=None,
+            )
         case e.StageStarted() as event:
             attempt = Attempt(
                 run=job.run,
@@ -264,7 +276,14 @@ def _next_run(job: Job, event: e.Requeued, at: datetime) -> Job:
 
 
 def _verdict(job: Job, outcome: Outcome, error: Error | None, at: datetime) -> Verdict:
-    return Verdict(outcome=outcome, error=error, run=job.run, begun_at=job.run_at or at, at=at)
+    return Verdict(
+        outcome=outcome,
+        error=error,
+        run=job.run,
+        begun_at=job.run_at or at,
+        at=at,
+        worker_version=job.worker_version,
+    )
 
 
 def _closed(

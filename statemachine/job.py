@@ -114,7 +114,8 @@ class Error(msgspec.Struct, frozen=True, kw_only=True):
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What was decided of a run, whatever became of the telling. The receiver is told of it in the name of `run`.
 
-    It outlives its run: who only tells again, tells the same.
+    It outlives its run: who only tells again, tells the same. `worker_version` is that of the worker which had the job
+    last when it was decided, or else of the first one that had it then.
     """
 
     outcome: Outcome
@@ -122,6 +123,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     run: int
     begun_at: datetime
     at: datetime
+    worker_version: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -145,6 +147,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     worker_id: str | None = None
     host: str | None = None
     device: str | None = None
+    worker_version: str | None = None
     lost_waiting: int = 0
     resume_at: datetime | None = None
     job_type: str | None = None

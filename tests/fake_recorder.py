@@ -35,9 +35,10 @@ class FakeRecorder:
         self.contents[job_id] = dict(content or {})
         return self.write(job_id, *events)
 
-    def claim(self, job_id: str, *, worker: str = "w1") -> Job:
+    def claim(self, job_id: str, *, worker: str = "w1", version: str = "1.2.3") -> Job:
         """Give the lease to `worker`, whoever had it before."""
-        return self.write(job_id, *decisions.claim(self.jobs[job_id], worker=worker, host="host", device="cpu"))
+        job = self.jobs[job_id]
+        return self.write(job_id, *decisions.claim(job, worker=worker, host="host", device="cpu", version=version))
 
     def write(self, job_id: str, *events: e.Event) -> Job:
         """Append as an operator or the supervisor does: under no lease, and through no hook."""

@@ -31,7 +31,7 @@ def told(house: House) -> dict[str, Any]:
 
 
 def written(job: Job, content: dict[str, Any] | None = None) -> dict[str, Any]:
-    whole: dict[str, Any] = json.loads(body(job, content or {}, outcome_status(job), worker_version="1.2.3"))
+    whole: dict[str, Any] = json.loads(body(job, content or {}, outcome_status(job)))
     return whole
 
 

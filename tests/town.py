@@ -95,7 +95,7 @@ class Host:
             references=town.references,
             engine=self.engine,
         )
-        settings = StageSettings(worker_version="test")
+        settings = StageSettings()
         self.worker = Worker(identity, town.store, ports, HANDLERS, settings, pause=_fail, draw=lambda: 0.5)
 
     def round(self) -> int:

@@ -31,7 +31,6 @@ def body(
     content: Mapping[str, Any],
     status: Status,
     *,
-    worker_version: str,
     url_of: Callable[[Asset], str | None] = attrgetter("key"),
 ) -> bytes:
     """The JSON, in ASCII. `content` is the job's personal part; what was erased from it is left out.
@@ -52,7 +51,7 @@ def body(
         {
             **_every(job),
             **_reference(job, content, status),
-            **(_failure(job, worker_version) if status == "failed" else _making(job)),
+            **(_failure(job) if status == "failed" else _making(job)),
             **(_result(job) if status == "completed" else {}),
         }
     )
@@ -122,11 +121,11 @@ def _vram(memory: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def _failure(job: Job, worker_version: str) -> dict[str, Any]:
+def _failure(job: Job) -> dict[str, Any]:
     return {
         "error_type": _error(job)[0],
         "error_timestamp": None if job.verdict is None else job.verdict.at.isoformat(),
-        "worker_version": worker_version,
+        "worker_version": None if job.verdict is None else job.verdict.worker_version,
     }
 
 

@@ -51,7 +51,6 @@ class StageSettings:
     reference_seconds: float = 30.0
     enhance_seconds: float = 60.0
     enhance_tokens: int = 200
-    worker_version: str = "0"
     embed_prompt: bool = True
     checkpoint_seconds: float | None = 15.0
 

@@ -134,6 +134,7 @@ class Worker:
             spool=self._spool_name,
             device=identity.device,
             job_types=identity.job_types,
+            version=identity.version,
             lease_seconds=identity.lease_seconds,
             grace_seconds=identity.spool_grace_seconds,
         )
@@ -208,11 +209,15 @@ class Worker:
         """What the worker's row tells of its engine process."""
         self._engine_state = (engine, pid)
 
+    def pauses(self, now: datetime) -> list[str]:
+        """Which lanes are paused, and why: somebody has to mend the set-up."""
+        return [f"{name} paused: {lane.pause_reason}" for name, lane in self.lanes.items() if lane.paused(now)]
+
     def see(self, now: datetime, *, state: str) -> None:
         """Write the worker's own row."""
         who = self.identity
         engine, engine_pid = self._engine_state
-        notes = [f"{name} paused: {lane.pause_reason}" for name, lane in self.lanes.items() if lane.paused(now)]
+        notes = self.pauses(now)
         notes += [] if self._engine_up() else ["its engine is not up"]
         if self.store.passed_over:
             notes.append(f"{len(self.store.passed_over)} jobs cannot be read: see `ourvidz jobs rebuild`")

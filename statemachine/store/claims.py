@@ -36,6 +36,7 @@ class Claimant(msgspec.Struct, frozen=True, kw_only=True):
     grace_seconds: float = 30.0
     resident: Sequence[str] = ()
     empty_handed: bool = True
+    version: str | None = None
 
     def asks(self, now: datetime, passed_over: Iterable[str]) -> dict[str, Any]:
         """What a claim at `now` is bound to, beside its limit."""
@@ -131,7 +132,7 @@ def claim(
             leaving = leaving or (on_trial and (bool(group) or not who.empty_handed))
             if leaving and (on_trial or job.state is not State.CALLBACK):
                 continue
-            events = decisions.claim(job, worker=who.worker_id, host=who.host, device=who.device)
+            events = decisions.claim(job, worker=who.worker_id, host=who.host, device=who.device, version=who.version)
             group.append(prepare(job, events, worker_id=who.worker_id, at=now))
             if on_trial:
                 break

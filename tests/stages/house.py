@@ -84,7 +84,7 @@ class House:
         self.references: References = self.web
         self.engine = FakeEngine(self.spool, self._noted)
         self.recorder = FakeRecorder(self.clock, self._noted)
-        self.settings = settings or StageSettings(worker_version="1.2.3")
+        self.settings = settings or StageSettings()
         self.lane = self._lane()
 
     def _noted(self, name: str) -> None:

@@ -71,6 +71,21 @@ def test_wrong_credentials_pause_the_lane_and_burn_no_job(code: int) -> None:
     assert made.until_done().state is State.COMPLETED
 
 
+def test_a_deploy_between_two_tries_changes_no_byte_of_the_message() -> None:
+    """The same id says the same, whichever worker tells it: that of the one which told it first."""
+    made = House()
+    made.admit(request())
+    made.recorder.write(JOB, *decisions.cancel(made.job, by="cli", reason="not wanted"))
+    made.receiver.answers = [refused(503)]
+    for version in ("1.2.3", "1.3.0"):
+        if made.job.resume_at is not None:
+            made.clock.advance(3600.0)
+        made.lane.run(made.recorder.claim(JOB, version=version))
+    first, second = made.receiver.posts
+    assert (first.id, first.told) == (second.id, second.told)
+    assert first.told["metadata"]["worker_version"] == "1.2.3"
+
+
 def test_a_wait_that_the_receiver_asks_for_is_kept() -> None:
     made = house([refused(429, retry_after=3600.0)])
     made.step()

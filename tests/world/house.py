@@ -216,7 +216,7 @@ class Processes:
             references=world.references,
             engine=HookedEngine(self.spool, self._hook, world.watch),
         )
-        settings = StageSettings(on_missing_reference="generate_without", worker_version="test")
+        settings = StageSettings(on_missing_reference="generate_without")
         self.worker = Worker(identity, self.store, ports, HANDLERS, settings, pause=self._wait, draw=world.dice.random)
         self.ingresses = [
             Ingress(

@@ -31,7 +31,6 @@ def tell(tools: Tools, status: Status, webhook_id: str, at_most: float) -> tuple
         job,
         tools.content,
         status,
-        worker_version=tools.settings.worker_version,
         url_of=lambda asset: _where(asset, tools),
     )
     seconds = tools.renew(at_most=at_most)
