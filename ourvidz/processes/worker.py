@@ -83,6 +83,7 @@ class _Threads:
         self._drain_seconds = drain_seconds
         self._pulse = Pulse()
         self._failing: dict[str, str] = {}
+        self._pauses: list[str] = []
         self._engine_trouble: str | None = "the engine is being started"
         self._worker = worker
         self._engine = engine
@@ -101,6 +102,7 @@ class _Threads:
         worker = self._worker
         unready = ["draining"] if worker.draining else []
         unready += [self._engine_trouble] if self._engine_trouble is not None else []
+        unready += self._pauses
         unready += [f"{loop}: {why}" for loop, why in dict(self._failing).items()]
         held = len(worker.held.jobs())
         return Condition(
@@ -198,7 +200,9 @@ class _Threads:
             self._engine_pid = self._engine.pid
             self._worker.engine_is(self._engine.config.engine, self._engine_pid)
             self._worker.see(self._worker.store.now(), state="active")
-        self._worker.heartbeat_tick(self._worker.store.now())
+        now = self._worker.store.now()
+        self._pauses = self._worker.pauses(now)
+        self._worker.heartbeat_tick(now)
 
     def _sweep(self) -> None:
         self._worker.sweep_spool()
