@@ -16,10 +16,12 @@ BATCH: Final = 1000
 """Folders in one query. SQLite takes 32,766 variables in a statement."""
 
 _SINCE: Final = bindparam("since", type_=Utc)
+_NOW: Final = bindparam("now", type_=Utc)
 _SPOOL: Final = bindparam("spool", type_=Text)
 
 KEPT: Final = and_(
     jobs.c.due_at > _SINCE,  # asked first: what has waited for longer than the grace costs no look at its lease
+    jobs.c.due_at <= _NOW,  # due later, and yet to be claimed: the clock was set back, and nobody waits for it
     exists().where(
         job_leases.c.job_id == jobs.c.id,
         job_leases.c.spool_host != _SPOOL,

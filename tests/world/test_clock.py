@@ -44,3 +44,7 @@ def test_a_paused_lane_goes_on(here: Ground) -> None:
         world.plan = lambda _number, name: plan(world, name)
         world.run()
     assert paused == [False, False]
+
+
+def test_another_host_need_not_wait_for_the_hour_before_it_takes_a_job_up(here: Ground) -> None:
+    here.live(Drawn.parse("0:one image:another host@60,clock back@70"))
