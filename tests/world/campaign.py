@@ -31,13 +31,19 @@ CHUNK: Final = 25
 
 
 def singles(here: Ground, *, only: str | None = None) -> Iterator[Drawn]:
-    """Every kind crashed at every effect, then the deep ones with each fault at each effect that suits it."""
+    """Every kind crashed at every effect; the deep ones with each fault at each effect, and crashed in a second run."""
     for fault in FAULTS.values():
         if only is not None and fault.name != only:
             continue
         for kind in KINDS if fault.name == "crash" or only is not None else DEEP:
             points = here.calm(kind).points(fault.at)
-            yield from (Drawn(0, kind, ((fault.name, point),)) for point in points[: 1 if fault.name in ONCE else None])
+            if fault.name not in ONCE:
+                yield from (Drawn(0, kind, ((fault.name, point),)) for point in points)
+                continue
+            again = (fault.name, 1)
+            yield Drawn(0, kind, (again,))
+            second = range(len(points) + 1, here.effects(kind, (again,)) + 1)
+            yield from (Drawn(0, kind, (again, ("crash", point))) for point in second)
 
 
 def draw(here: Ground, seed: int, *, only: str | None = None) -> Iterator[Drawn]:

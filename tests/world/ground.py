@@ -72,6 +72,13 @@ class Ground:
         with self.world(drawn.kind, drawn.seed) as world:
             self.live_through(world, drawn.faults, calm)
 
+    def effects(self, kind: str, faults: Faults) -> int:
+        """How many effects a life with these faults has. Raises Violated."""
+        calm = self.calm(kind)
+        with self.world(kind, 0) as world:
+            self.live_through(world, faults, calm)
+            return world.count
+
     def live_through(self, world: World, faults: Faults, calm: Calm) -> None:
         """Have `world` live through `faults`. Raises Violated where that shows."""
         world.plan = Plan(world, faults)

@@ -244,6 +244,7 @@ class Processes:
             self.supervisor.tick,
             lambda: self.worker.heartbeat_tick(now),
             lambda: self.worker.claim_tick(now),
+            self.worker.sweep_spool,
         ):
             with suppress(StoreAway):
                 step()

@@ -107,6 +107,10 @@ class HookedSpool(DiskSpool):
         with around(self._effect, "spool.remove"):
             super().remove(job_id)
 
+    def set_aside(self, job_id: str) -> None:
+        with around(self._effect, "spool.set_aside"):
+            super().set_aside(job_id)
+
 
 class RememberingBucket(MemoryBucket):
     """Remembers the digests of all that was ever put under a key."""
