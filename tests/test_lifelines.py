@@ -1,5 +1,6 @@
 """Signals and threads that must not end a process in silence, or keep it from ending."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -11,12 +12,18 @@ from ourvidz.processes.lifelines import Stop
 
 
 @pytest.fixture
-def stop() -> Iterator[Stop]:
-    """One that listens, until the signals are given back."""
+def signals() -> Iterator[None]:
+    """The signals are given back afterwards."""
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
-    yield Stop().listen()
+    yield
     for signum, handler in before.items():
         signal.signal(signum, handler)
+
+
+@pytest.fixture
+def stop(signals: None) -> Stop:
+    """One that listens."""
+    return Stop().listen()
 
 
 @pytest.mark.timeout(20)
@@ -34,6 +41,21 @@ def test_the_first_signal_drains_and_the_second_stops(stop: Stop) -> None:
     assert not stop.now.is_set()
     signal.raise_signal(signal.SIGINT)
     assert stop.now.wait(10)
+
+
+@pytest.mark.usefixtures("signals")
+def test_who_has_lost_its_parent_drains_without_a_signal() -> None:
+    """And does not stop at once: a parent that is gone is no second signal, however often one looks."""
+    nobody = os.getpid()  # whoever our parent is, it is not ourselves
+    orphan = Stop(nobody, parent_seconds=0.05).listen()
+    assert orphan.draining.wait(10)
+    assert not orphan.now.wait(0.2)
+
+
+@pytest.mark.usefixtures("signals")
+def test_who_has_its_parent_works_on() -> None:
+    child = Stop(os.getppid(), parent_seconds=0.05).listen()
+    assert not child.draining.wait(0.2)
 
 
 def test_an_ingress_goes_on_after_what_nobody_expected() -> None:

@@ -1,21 +1,30 @@
 """Signals: how a process learns that it is to stop."""
 
 import os
+import select
 import signal
 import threading
 from contextlib import suppress
 from types import FrameType
+from typing import Final
 
 from statemachine.errors import StoreAway
 
+PARENT_SECONDS: Final = 5.0
+
 
 class Stop:
-    """SIGTERM and SIGINT: the first asks to drain, the second to stop at once."""
+    """SIGTERM and SIGINT: the first asks to drain, the second to stop at once. So does the end of the parent, if given.
 
-    def __init__(self, parent: int | None = None) -> None:
+    The kernel tells of that end by SIGTERM, on Linux. Everywhere the parent is looked at every `parent_seconds` too: a
+    worker has been seen to work on under no parent, its signal never heard.
+    """
+
+    def __init__(self, parent: int | None = None, *, parent_seconds: float = PARENT_SECONDS) -> None:
         self.draining = threading.Event()
         self.now = threading.Event()
         self._parent = parent
+        self._parent_seconds = parent_seconds
         self._told = -1
 
     def listen(self) -> "Stop":
@@ -44,8 +53,13 @@ class Stop:
             os.write(self._told, b"!")
 
     def _listen(self, heard: int) -> None:
-        while os.read(heard, 1):
-            self.request(at_once=self.draining.is_set())
+        while True:
+            wait = None if self.draining.is_set() else self._parent_seconds
+            if select.select([heard], [], [], wait)[0]:
+                os.read(heard, 1)
+                self.request(at_once=self.draining.is_set())
+            elif self.orphaned:
+                self.request()
 
     def pause(self, failures: int) -> None:
         """Wait while the database is away; raises StoreAway when the process is to stop now."""
