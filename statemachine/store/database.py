@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -15,6 +15,9 @@ from statemachine.errors import StoreAway
 BUSY_SECONDS: Final = 30.0
 """How long a SQLite writer waits for another process's transaction."""
 BUSY_POLL_SECONDS: Final = 0.001
+
+SILENCE: Final = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
+"""A server that falls silent without a word (a cable, a failover) is given up after 25 s, not after two hours."""
 
 _READ: Final[dict[str, dict[str, Any]]] = {
     "sqlite": {"read_only": True},
@@ -50,11 +53,17 @@ def open_engine(url: str) -> Engine:
                 hide_parameters=True,  # prompts are parameters; messages of errors go into logs
                 pool_size=8,
                 max_overflow=8,
-                connect_args={"connect_timeout": 5, "application_name": "ourvidz"},
+                connect_args=driver_options(parsed),
             )
         case other:
             raise ValueError(f"database_url: wanted sqlite:///FILE or postgresql://…, got {other}://…")
     return engine
+
+
+def driver_options(url: URL) -> dict[str, str | int]:
+    """What PostgreSQL's driver is told besides the URL, which may say otherwise."""
+    options: dict[str, str | int] = {"connect_timeout": 5, "application_name": "ourvidz", **SILENCE}
+    return {name: value for name, value in options.items() if name not in url.query}
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

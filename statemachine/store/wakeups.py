@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from statemachine.store.database import driver_options
+
 if TYPE_CHECKING:
     import psycopg
 
@@ -153,6 +155,7 @@ class PostgresWakeUps:
     def wait(self, seconds: float) -> bool:
         """See `WakeUps.wait`."""
         import psycopg
+        from psycopg.conninfo import make_conninfo
 
         if self._closed:
             return _sleep(seconds)
@@ -160,7 +163,8 @@ class PostgresWakeUps:
             connection = self._connection
             if connection is None:
                 url = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-                connection = psycopg.connect(url, autocommit=True, connect_timeout=5)
+                whole = make_conninfo(url, **driver_options(self._engine.url))
+                connection = psycopg.connect(whole, autocommit=True)
                 self._connection = connection
                 connection.execute(f"LISTEN {CHANNEL}")
                 return True  # what came before this is not heard: look once
