@@ -52,6 +52,7 @@ class Kill:
     `version` is the job's at that time.
     """
 
+    job_id: str
     victim: Victim
     step: int
     of: int
@@ -111,7 +112,7 @@ def _standing(store: EventStore, job_id: str, aim: Aim) -> Kill | None:
             return True
         progress = row["progress"] or {}
         # Behind the last step it says that it decodes, and no number.
-        found = Kill(aim.victim, progress.get("step", kept[1]), kept[1], kept[0], version)
+        found = Kill(job_id, aim.victim, progress.get("step", kept[1]), kept[1], kept[0], version)
         if row["renewed_at"] not in renewals:
             renewals.append(row["renewed_at"])
         return len(renewals) > 2
