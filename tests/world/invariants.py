@@ -57,6 +57,7 @@ def check(world: World) -> None:
             _check_durations(job)
         check_projections(world.plain)
         _check_cancelled(world)
+        _check_uploads(world)
         _check_spool(world)
 
 
@@ -128,6 +129,12 @@ def _check_assets(world: World, job: Job) -> None:
     for asset in assets:
         held = world.bucket.contents.get(f"{asset.bucket}/{asset.key}", set())
         assert asset.digest in held, f"asset {asset.index} differs"
+
+
+def _check_uploads(world: World) -> None:
+    """A file is sent once a run, and once more for each thing that came between its sending and its word."""
+    for key, count in Counter(world.bucket.puts).items():
+        assert count <= 1 + world.retries + len(world.struck), f"{key} was sent {count} times: {world.struck}"
 
 
 def _check_durations(job: Job) -> None:

@@ -193,6 +193,8 @@ class HookedEngine:
             )
             return
         for message in self._engine.run(request, self._spool):
+            if isinstance(request, Generate) and isinstance(message, Progress):
+                self._watch.steps(request, message.step)
             self._effect(f"engine.{type(message).__name__}")
             stop = self._stopped.get(request.request_id)
             if isinstance(stop, Paused) and isinstance(message, CheckpointWritten):

@@ -18,8 +18,15 @@ class Watch:
         if {"prompt_enhanced", "enhancement_skipped"} & self._kinds(request.job_id):
             self._report("a prompt is enhanced again")
 
+    def steps(self, request: Generate, step: int) -> None:
+        """A step that a checkpoint holds is not done again: a crash costs no more than what came after the last."""
+        if not self.blind:
+            checkpoint = self._store.load(request.job_id).checkpoint
+            if checkpoint is not None and step <= checkpoint.step:
+                self._report(f"step {step} is done again, and the checkpoint of step {checkpoint.step} stands")
+
     def draws(self, request: Generate) -> None:
-        """What is drawn is not drawn again, and denoising goes on from the last checkpoint: no step before is done."""
+        """What is drawn is not drawn again, and denoising goes on from the last checkpoint."""
         if self.blind:
             return
         job = self._store.load(request.job_id)
