@@ -6,7 +6,8 @@ from typing import Any
 from sqlalchemy import select
 
 from statemachine.decisions import CRASH_BUDGET
-from statemachine.job import Job
+from statemachine.events import Interrupted
+from statemachine.job import Job, Stored
 from statemachine.store.schema import dead_letters, job_leases, job_payloads, jobs
 from tests.campaigns.orders import REFUSED, Order
 from tests.campaigns.service import Service, Told
@@ -59,11 +60,12 @@ def violations(service: Service, orders: Iterable[Order], told: Iterable[Told]) 
     files: dict[str, str] = {}
     for job_id in sorted(known & set(by_id)):
         job, order = store.load(job_id), by_id[job_id]
-        crashes = sum(row.kind == "interrupted" for row in store.history(job_id))
+        history = store.history(job_id)
+        crashes = sum(row.kind == "interrupted" for row in history)
         arrived = [(one.status, one.id, one.body) for one in heard if one.job_id == job_id]
         judge.that(f"job {job_id}", check_history, store, job_id)
         judge.that(f"job {job_id}", check_told, job, arrived, crashes=crashes)
-        judge.that(f"job {job_id} ({order.template})", ended_well, job, order)
+        judge.that(f"job {job_id} ({order.template})", ended_well, job, history, order)
         files |= {f"{asset.bucket}/{asset.key}": asset.digest for asset in job.current_assets if asset.key}
         if job.state == "completed":
             judge.twin(job, order)
@@ -77,19 +79,19 @@ def violations(service: Service, orders: Iterable[Order], told: Iterable[Told]) 
     return judge.found
 
 
-def poisoned(job: Job) -> bool:
-    """It was in hand at as many deaths as make a job poison: it had to fail."""
-    deaths = [attempt.stage for attempt in job.attempts if attempt.outcome == "interrupted" and attempt.counts]
-    return any(deaths.count(stage) >= CRASH_BUDGET for stage in deaths)
+def poisoned(history: Iterable[Stored]) -> bool:
+    """It was in hand, begun or not, at as many deaths as make a job poison: it had to fail."""
+    deaths = [(row.run, row.stage) for row in history if isinstance(row.event, Interrupted) and row.event.counts]
+    return any(deaths.count(where) >= CRASH_BUDGET for where in deaths)
 
 
-def ended_well(job: Job, order: Order) -> None:
+def ended_well(job: Job, history: Iterable[Stored], order: Order) -> None:
     """It completed whole, or failed as it had to. Raises AssertionError."""
     error = None if job.error is None else job.error.error_type
     if order.template == REFUSED:
         assert (job.state, error) == ("failed", "InvalidPayload"), f"{job.state}, {error}"
     elif error == "Poison":
-        assert poisoned(job), "it failed as poison, and was not in hand so often"
+        assert poisoned(history), "it failed as poison, and was not in hand so often"
     else:
         assert job.state == "completed", f"{job.state}: {job.error}"
         assert len(job.current_assets) == job.request["num_images"], f"{len(job.current_assets)} assets"

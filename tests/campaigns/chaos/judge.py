@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import func, select
 
 from ourvidz.inspecting import situation_of
-from statemachine.job import Job
+from statemachine.job import Job, Stored
 from statemachine.store.schema import jobs, rejected_writes
 from tests.campaigns.chaos.load import Load
 from tests.campaigns.chaos.town import House, Town
@@ -77,7 +77,7 @@ def _house(
     for job_id in sorted(set(ended) & set(by_id)):
         job, order = store.load(job_id), by_id[job_id]
         judge.that(f"job {job_id}", check_history, store, job_id)
-        judge.that(f"job {job_id} ({order.template})", _ended, job, order)
+        judge.that(f"job {job_id} ({order.template})", _ended, job, store.history(job_id), order)
         judge.that(f"job {job_id}", _told_once, told[job_id], counts)
         judge.that(f"job {job_id}", _stored, job, town)
         if job.state == "completed":
@@ -91,11 +91,11 @@ def _house(
     return judge.found
 
 
-def _ended(job: Job, order: Order) -> None:
+def _ended(job: Job, history: list[Stored], order: Order) -> None:
     if job.state == "cancelled":
         assert job.cancel_by is not None, "it ended as cancelled, and nobody had asked for it"
     else:
-        ended_well(job, order)
+        ended_well(job, history, order)
 
 
 def _told_once(told: list[Told], counts: Counts) -> None:
