@@ -27,7 +27,8 @@ LATE_SECONDS: Final = 8.0
 START_SECONDS: Final = 90.0
 QUIET_SECONDS: Final = 60.0
 """With no fault any more, and a job due, something happens within this."""
-SWEEP_SECONDS: Final = 10.0
+SWEEP_SECONDS: Final = 120.0
+"""Workers sweep their spool each minute; somebody may have died between the end of a job and its cleaning."""
 LOOK_SECONDS: Final = 0.05
 
 
