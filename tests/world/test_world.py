@@ -13,7 +13,7 @@ from tests.world.kinds import NAMED
 SEED = 20250716
 WORLDS = 48
 """Of two or three faults at once; `make world` runs thousands of them."""
-SPREAD = 20
+SPREAD = 12
 """At so many effects each other fault is met than a crash; `make world` meets it at all."""
 
 
