@@ -189,6 +189,8 @@ def main() -> None:
         raise SystemExit(EXIT_MISCONFIGURED) from None
     server.say(ready)
     server.serve()
+    sys.stderr.flush()
+    os._exit(0)  # all is said: taking torch apart would cost the interpreter a second of CPU, with the device locked
 
 
 if __name__ == "__main__":
