@@ -120,8 +120,8 @@ BUGS: Final = (
     ),
     Bug(
         name="generator state not resumed",
-        does="what follows a checkpoint draws its noise from generators that begin anew at their seeds",
-        finder="tests/engines/test_checkpoints.py",
+        does="the generators stay where they are when a checkpoint is taken up: what follows draws other noise",
+        finder="tests/engines/test_checkpoints.py::test_a_denoising_goes_on_from_nothing_but_its_checkpoint",
         complaint="what follows the checkpoint differs from an undisturbed run",
         patches=(
             (

@@ -43,6 +43,16 @@ def hunt(bug: Bug, folder: Path) -> str:
             return run(folder, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test)
 
 
+def row(bug: Bug) -> str:
+    """What docs/proof.md tells of it, but for the worlds that it takes."""
+    match bug.finder:
+        case Worlds(kind, fault):
+            found_by = f"{fault}, {kind}"
+        case test:
+            found_by = f"`{test.rpartition('::')[2]}`"
+    return f"| {bug.name} | {bug.does} | {found_by} |"
+
+
 def run(folder: Path, *arguments: str) -> str:
     """What Python says that is run with these arguments on the tree in `folder`, and on no other."""
     done = subprocess.run(

@@ -13,7 +13,7 @@ from tests.world.campaign import draw
 from tests.world.faults import FAULTS
 from tests.world.ground import Drawn, Ground, Violated, ground
 
-WORLDS: Final = 200
+WORLDS: Final = 60
 
 
 def in_turn(here: Ground, kind: str, fault: str) -> Iterator[Drawn]:
