@@ -74,23 +74,32 @@ class Load:
         self._pace = count / seconds
         self._in_flight = in_flight
         self._ended = threading.Event()
-        self._threads = [threading.Thread(target=step, daemon=True) for step in (self._feed, self._operate)]
+        self._calm = threading.Event()
+        self._feeder = threading.Thread(target=self._feed, daemon=True)
+        self._operator = threading.Thread(target=self._operate, daemon=True)
 
     def start(self) -> None:
         """Begin."""
-        for thread in self._threads:
-            thread.start()
+        self._feeder.start()
+        self._operator.start()
 
     @property
     def over(self) -> bool:
         """All is pushed."""
         return len(self.orders) >= self._count
 
+    def calm(self) -> None:
+        """Act no more; what is to be pushed still is."""
+        self._calm.set()
+        if self._operator.is_alive():
+            self._operator.join()
+
     def stop(self) -> None:
-        """Push and act no more."""
+        """Push no more. Safe where nothing was started."""
+        self.calm()
         self._ended.set()
-        for thread in self._threads:
-            thread.join()
+        if self._feeder.is_alive():
+            self._feeder.join()
         self._redis.close()
 
     def _feed(self) -> None:
@@ -128,7 +137,7 @@ class Load:
     def _operate(self) -> None:
         dice = Random(self._dice.random())
         pause = 1 / (self._pace * (CANCELLED + RETRIED))
-        while not self._ended.wait(pause * dice.uniform(0.5, 1.5)):
+        while not self._calm.wait(pause * dice.uniform(0.5, 1.5)):
             cancels = dice.random() < CANCELLED / (CANCELLED + RETRIED)
             act = (acts.cancel if cancels else acts.retry)("operator", "changed her mind")
             with suppress(StoreAway):  # then not this one
