@@ -217,6 +217,8 @@ class _Threads:
         try:
             ready = self._engine.ready()
         except EngineDied as death:
+            if self._ended.is_set():
+                return  # it was told to stop while it was starting
             self._engine_trouble = f"the engine does not start: {death.reason}"
             self._log.error("the engine does not start", reason=death.reason, detail=death.detail)
             self._ended.wait(RESTART_SECONDS)
