@@ -12,6 +12,7 @@ import pytest
 from statemachine import events as e
 from statemachine.job import Job
 from statemachine.states import State
+from statemachine.store.reading import list_workers
 from tests.fakes import Crash
 from tests.town import GRACE, LEASE, Host, Town
 from workers.engines.messages import Generate
@@ -141,6 +142,16 @@ def test_a_host_is_waited_for_no_longer_than_the_grace_and_no_bell_is_needed(tow
         waited += 1
     assert waited == GRACE
     assert town.store.load(job.id).state is State.COMPLETED
+
+
+def test_a_host_is_heard_of_within_the_grace_however_long_its_leases_are(town: Town) -> None:
+    host = Host(town, "gpu-1", lease=600.0)
+    for _ in range(60):
+        town.pass_time(1, host)
+        with town.store.read() as connection:
+            (row,) = list_workers(connection)
+        assert row["spool"] == "gpu-1"
+        assert (town.clock.now() - row["last_seen_at"]).total_seconds() < GRACE / 2
 
 
 def test_a_checkpoint_that_stayed_behind_is_told_of_and_denoising_begins_anew(town: Town) -> None:

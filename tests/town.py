@@ -64,9 +64,10 @@ class InThread:
 class Host:
     """A host with one worker, and after a crash with its next one."""
 
-    def __init__(self, town: "Town", name: str) -> None:
+    def __init__(self, town: "Town", name: str, *, lease: float = LEASE) -> None:
         self.town = town
         self.name = name
+        self.lease = lease
         self.spool = DiskSpool(town.folder / name)
         self.boots = 0
         self.boot()
@@ -84,7 +85,7 @@ class Host:
             job_types=list(PRESETS),
             models={},
             version="test",
-            lease_seconds=LEASE,
+            lease_seconds=self.lease,
             spool_grace_seconds=GRACE,
         )
         ports = Ports(

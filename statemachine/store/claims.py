@@ -33,7 +33,7 @@ class Claimant(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     job_types: Sequence[str]
     lease_seconds: float
-    grace_seconds: float = 30.0
+    grace_seconds: float
     resident: Sequence[str] = ()
     empty_handed: bool = True
     version: str | None = None

@@ -1,5 +1,6 @@
 """New jobs for the store's tests."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -31,10 +32,26 @@ def new_job(job_id: str | None = None, **changes: Any) -> NewJob:
     )
 
 
-def claimant(name: str = "w1", *, host: str = "h", types: list[str] | None = None, seconds: float = 30.0) -> Claimant:
+def claimant(
+    name: str = "w1",
+    *,
+    host: str = "h",
+    types: list[str] | None = None,
+    seconds: float = 30.0,
+    grace: float = 30.0,
+    resident: Sequence[str] = (),
+) -> Claimant:
     """A worker that can make `types`, with the spool of its host."""
-    types = types or [TYPE]
-    return Claimant(worker_id=name, host=host, spool=host, device="cpu", job_types=types, lease_seconds=seconds)
+    return Claimant(
+        worker_id=name,
+        host=host,
+        spool=host,
+        device="cpu",
+        job_types=types or [TYPE],
+        lease_seconds=seconds,
+        grace_seconds=grace,
+        resident=resident,
+    )
 
 
 def claimed(store: EventStore, name: str = "w1") -> Job:

@@ -202,9 +202,7 @@ def test_preferring_a_loaded_model_takes_no_job_from_its_host(store: EventStore,
     (job,) = store.claim(HERE, drawing=1)
     handed_back(store, store.append(job, [*decisions.start(job), CHECKPOINT], worker_id="w1"))
     heard(store, "a")
-    who = Claimant(
-        worker_id="w3", host="b", spool="b", device="cpu", job_types=HERE.job_types, lease_seconds=30.0, resident=("m",)
-    )
+    who = claimant("w3", host="b", resident=("m",))
     affinity = Affinity(120.0, clock.monotonic)
     assert store.claim(who, drawing=1, expected=True, affinity=affinity) == []
     clock.advance(GRACE + 1)
@@ -215,16 +213,7 @@ def test_each_claimant_has_its_own_patience(store: EventStore, clock: FakeClock)
     job = handed_back(store, begun(store, CHECKPOINT))
     heard(store, "a")
     clock.advance(5.0)
-    patient = claimant("w3", host="b")
-    hasty = Claimant(
-        worker_id="w4",
-        host="c",
-        spool="c",
-        device="cpu",
-        job_types=HERE.job_types,
-        lease_seconds=30.0,
-        grace_seconds=4.0,
-    )
+    patient, hasty = claimant("w3", host="b"), claimant("w4", host="c", grace=4.0)
     assert takes(store, patient) == []
     assert takes(store, hasty) == [job.id]
 
