@@ -1,9 +1,8 @@
 """All that runs: houses side by side on shared servers, with a proxy in front of each."""
 
-import signal
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -62,8 +61,6 @@ class House:
     def close(self) -> None:
         """Leave nothing running."""
         for worker in self._more:
-            with suppress(ProcessLookupError):
-                worker.send_signal(signal.SIGCONT)
             worker.kill()
             worker.wait()
         self.service.close()
@@ -155,27 +152,15 @@ def built(folder: Path, database: Database, plots: list[Plot], dice: Random, *, 
             disk = _disk(home / "data" / "spool", stack)
             if disk is not None:
                 disks[plot.name] = disk
-            ours = f"sqlite:///{home / 'chaos.sqlite'}" if postgres is None else postgres.create(plot.name)
-            theirs = ours
-            if postgres is not None:
-                theirs = f"postgresql://postgres@127.0.0.1:{proxies['database'].port}/{plot.name}"
-            upgrade(ours)
+            url = f"sqlite:///{home / 'chaos.sqlite'}" if postgres is None else postgres.create(plot.name)
+            upgrade(url)
+            settings = _settings(plot, {name: proxy.port for name, proxy in proxies.items()}, number)
+            settings["OURVIDZ_ALLOWED_REFERENCE_HOSTS"] = ",".join(pictures.allowed)
             service = Service(
                 home,
-                ours,
+                url,
                 valkey.url(number),
-                {
-                    "OURVIDZ_DATABASE_URL": theirs,
-                    "OURVIDZ_REDIS_URL": f"redis://127.0.0.1:{proxies['valkey'].port}/{number}",
-                    "OURVIDZ_CALLBACK_URL": f"http://127.0.0.1:{proxies['receiver'].port}/callback",
-                    "OURVIDZ_STORAGE_URL": "supabase:",
-                    "SUPABASE_URL": f"http://127.0.0.1:{proxies['storage'].port}",
-                    "SUPABASE_SERVICE_KEY": KEY,
-                    "OURVIDZ_ALLOWED_REFERENCE_HOSTS": ",".join(pictures.allowed),
-                    "OURVIDZ_LEASE_SECONDS": str(LEASE_SECONDS),
-                    "OURVIDZ_ENGINE": plot.engine,
-                    **plot.settings,
-                },
+                settings,
                 pictures=pictures.url,
                 spool=None if disk is None else disk.seen,
                 prefix=() if disk is None else disk.prefix,
@@ -194,6 +179,23 @@ def built(folder: Path, database: Database, plots: list[Plot], dice: Random, *, 
             receiver=receiver,
             heard=heard,
         )
+
+
+def _settings(plot: Plot, ports: Mapping[str, int], number: int) -> dict[str, str]:
+    """How the house `number` finds everybody: by proxies. A database without one is a file of its own."""
+    settings = {
+        "OURVIDZ_REDIS_URL": f"redis://127.0.0.1:{ports['valkey']}/{number}",
+        "OURVIDZ_CALLBACK_URL": f"http://127.0.0.1:{ports['receiver']}/callback",
+        "OURVIDZ_STORAGE_URL": "supabase:",
+        "SUPABASE_URL": f"http://127.0.0.1:{ports['storage']}",
+        "SUPABASE_SERVICE_KEY": KEY,
+        "OURVIDZ_LEASE_SECONDS": str(LEASE_SECONDS),
+        "OURVIDZ_ENGINE": plot.engine,
+        **plot.settings,
+    }
+    if "database" in ports:
+        settings["OURVIDZ_DATABASE_URL"] = f"postgresql://postgres@127.0.0.1:{ports['database']}/{plot.name}"
+    return settings
 
 
 def _address(url: str) -> Address:
