@@ -26,6 +26,8 @@ from tests.campaigns.chaos.town import Database, Plot, built
 from workers.models import make_tiny
 
 NULL_SETTINGS: Final = {"OURVIDZ_NULL_STEP_SECONDS": "0.004"}
+IN_FLIGHT: Final = {"null": 200, "diffusers": 12}
+"""Engine → jobs that are on their way, at most."""
 PUSHED_WITHIN: Final = 0.9
 """Of the time of the faults."""
 
@@ -40,15 +42,14 @@ def run(
     workers: int,
     seconds: float,
     facts: dict[str, Any],
-    in_flight: int = 200,
     only: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """One campaign, from an empty folder to its verdict. `only` are names of faults; without it, all of them."""
     plots = [Plot(name="many", engine="null", workers=workers, settings=NULL_SETTINGS)]
-    wanted = [(NULL, jobs, in_flight)]
+    wanted = [(NULL, jobs, IN_FLIGHT["null"])]
     if real:
         plots.append(Plot(name="tiny", engine="diffusers", workers=1, settings=_models(folder / "models")))
-        wanted.append((REAL, real, 12))
+        wanted.append((REAL, real, IN_FLIGHT["diffusers"]))
     with built(folder, database, plots, dice, slowest=0.05) as town:
         kinds: list[Kind] = [
             kind
