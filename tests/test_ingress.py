@@ -335,6 +335,17 @@ def test_serving_waits_out_a_backoff_through_the_given_wait(door: Door) -> None:
     assert ingress.serve_once(5, wait=waits.append) == 1
 
 
+def test_however_long_the_store_was_away_it_is_asked_every_five_seconds(door: Door) -> None:
+    """Else all that was pushed would wait long after the store is back: 15 s after an absence of ten, once."""
+    door.push(payload())
+    door.store.before.extend([StoreAway("gone")] * 12)
+    ingress, now = door.ingress(), door.now
+    for _ in range(12):
+        assert ingress.tick(now) == 0
+        now += timedelta(seconds=5)
+    assert ingress.tick(now) == 1
+
+
 def test_leaving_gives_back_what_is_held(door: Door) -> None:
     raws = [payload(), payload()]
     door.push(*raws)

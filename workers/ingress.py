@@ -27,7 +27,8 @@ ALIVE_SECONDS: Final = 15.0
 """Without a sign of life for so long, others take over what an ingress holds."""
 STORE_TRIES: Final = 3
 """A payload that the store refuses so often, for no reason that it knows, becomes a dead letter."""
-LONGEST_BACKOFF: Final = 30.0
+LONGEST_BACKOFF: Final = 5.0
+"""Whatever was pushed meanwhile waits so much longer than the database or Redis was away."""
 
 log = structlog.get_logger(__name__)
 _dice: Final = secrets.SystemRandom()
