@@ -20,24 +20,18 @@ class SmallDisk:
         """Raises NoDisk."""
         folder.mkdir(parents=True)
         script = 'mount -t tmpfs -o size="$2"m none "$1" && echo mounted && exec sleep infinity'
-        self._holder = subprocess.Popen(
-            [
-                "unshare",
-                "--user",
-                "--map-root-user",
-                "--mount",
-                "sh",
-                "-c",
-                script,
-                "disk",
-                str(folder),
-                str(megabytes),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        command = ["unshare", "--user", "--map-root-user", "--mount"]
+        command += ["sh", "-c", script, "disk", str(folder), str(megabytes)]
+        try:
+            self._holder = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            raise NoDisk("there is no unshare on this host") from error
         assert self._holder.stdout is not None
         if self._holder.stdout.readline() != b"mounted\n":
             self._holder.wait()
