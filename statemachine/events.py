@@ -118,7 +118,7 @@ class Checkpointed(Event, frozen=True):
 
 
 class CheckpointDiscarded(Event, frozen=True):
-    """A stored checkpoint is of no use to this attempt, and why: denoising begins anew."""
+    """A stored checkpoint is of no use, and why: denoising goes on from an older one, or begins anew."""
 
     kind: ClassVar[str] = "checkpoint_discarded"
     name: str

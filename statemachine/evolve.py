@@ -5,7 +5,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from statemachine import events as e
-from statemachine.job import Asset, Attempt, Callback, Checkpoint, Error, Job, Stored, Verdict
+from statemachine.job import CHECKPOINTS_KEPT, Asset, Attempt, Callback, Checkpoint, Error, Job, Stored, Verdict
 from statemachine.states import TERMINAL, Outcome, State
 
 
@@ -119,18 +119,17 @@ def _apply(job: Job, stored: Stored) -> Job:
         case e.EnhancementSkipped(reason=reason):
             return replace(_closed(job, at, "skipped"), enhancement_skipped=reason)
         case e.Checkpointed() as event:
-            return replace(
-                job,
-                checkpoint=Checkpoint(
-                    step=event.step,
-                    of=event.of,
-                    name=event.name,
-                    digest=event.digest,
-                    device_seconds=event.device_seconds,
-                ),
+            newest = Checkpoint(
+                step=event.step,
+                of=event.of,
+                name=event.name,
+                digest=event.digest,
+                device_seconds=event.device_seconds,
             )
-        case e.CheckpointDiscarded():
-            return replace(job, checkpoint=None)
+            older = tuple(one for one in job.checkpoints if one.name != event.name)
+            return replace(job, checkpoints=(*older, newest)[-CHECKPOINTS_KEPT:])
+        case e.CheckpointDiscarded(name=name):
+            return replace(job, checkpoints=tuple(one for one in job.checkpoints if one.name != name))
         case e.AssetGenerated() as event:
             asset = Asset(
                 run=job.run,
@@ -148,7 +147,7 @@ def _apply(job: Job, stored: Stored) -> Job:
             others = tuple(a for a in job.assets if (a.run, a.index) != (job.run, event.index))
             return replace(job, assets=(*others, asset))
         case e.MediaGenerated() as event:
-            return replace(_closed(job, at, "succeeded"), media=event, checkpoint=None)
+            return replace(_closed(job, at, "succeeded"), media=event, checkpoints=())
         case e.AssetUploaded() as event:
             assets = tuple(
                 replace(a, bucket=event.bucket, key=event.key, url=event.url, uploaded_at=at)
@@ -168,7 +167,7 @@ def _apply(job: Job, stored: Stored) -> Job:
             # The checkpoint goes too: what is fetched now may be less than what its steps were drawn with.
             # So do the notes on those that were missing: they are asked for once more.
             degraded = tuple(note for note in job.degraded if note[0] != "references")
-            return replace(_closed(job, at, "refs lost", message=reason), checkpoint=None, degraded=degraded)
+            return replace(_closed(job, at, "refs lost", message=reason), checkpoints=(), degraded=degraded)
         case e.CallbackSent() as event:
             call = Callback(
                 run=job.run,
@@ -221,7 +220,7 @@ def _apply(job: Job, stored: Stored) -> Job:
                 outcome_at=at,
                 error=error,
                 verdict=_verdict(job, outcome, error, at),
-                checkpoint=None,
+                checkpoints=(),
                 resume_at=None,
             )
         case e.JobCompleted():
@@ -264,7 +263,7 @@ def _next_run(job: Job, event: e.Requeued, at: datetime) -> Job:
         verdict=verdict,
         finished_at=None,
         run_at=at,
-        checkpoint=None,
+        checkpoints=(),
         references=() if anew else job.references,
         cancel_by=job.cancel_by if outcome is Outcome.CANCELLED else None,
         cancel_reason=job.cancel_reason if outcome is Outcome.CANCELLED else None,

@@ -1,7 +1,7 @@
 """The job as a value: what its events so far add up to."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -93,6 +93,10 @@ class Callback(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
 
 
+CHECKPOINTS_KEPT: Final = 2
+"""The last one, and the one before it in case that its file turns out to be rotten."""
+
+
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where denoising can go on: step, file and its digest."""
 
@@ -167,7 +171,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...] = ()
     assets: tuple[Asset, ...] = ()
     callbacks: tuple[Callback, ...] = ()
-    checkpoint: Checkpoint | None = None
+    checkpoints: tuple[Checkpoint, ...] = ()
     references: tuple[dict[str, Any], ...] = ()
     degraded: tuple[tuple[str, str], ...] = ()
     media: e.MediaGenerated | None = None
@@ -215,11 +219,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return [asset for asset in self.current_assets if asset.key is None]
 
     @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The last one that is kept: where denoising goes on."""
+        return self.checkpoints[-1] if self.checkpoints else None
+
+    @property
     def spooled(self) -> bool:
         """The job goes on from files that its history tells of, in the spool of who made them."""
         match self.state:
             case State.FETCHING_REFS | State.ENHANCING | State.GENERATING:
-                return bool(self.references or self.checkpoint or self.assets_to_upload)
+                return bool(self.references or self.checkpoints or self.assets_to_upload)
             case State.UPLOADING:
                 return bool(self.assets_to_upload)
             case _:

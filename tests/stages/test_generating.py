@@ -174,9 +174,11 @@ class TestResuming:
         assert house.bucket.puts == house.bucket.keys()
 
     @pytest.mark.parametrize("spoil", [lambda data: None, lambda data: data[:-1]], ids=["lost", "another file"])
+    @pytest.mark.parametrize(("spoilt", "goes_on_at"), [([4], "checkpoint_2"), ([4, 2], None)])
     def test_a_checkpoint_that_is_not_what_the_history_says_is_not_used(
-        self, spoil: Callable[[bytes], bytes | None]
+        self, spoilt: list[int], goes_on_at: str | None, spoil: Callable[[bytes], bytes | None]
     ) -> None:
+        """The one before it is, and where that is no better denoising begins anew."""
         calm = House()
         calm.admit(request(steps=7))
         calm.until_done()
@@ -186,15 +188,16 @@ class TestResuming:
         def die(name: str) -> None:
             if house.engine.steps == 5 and name == "engine.step:after":
                 house.effect = lambda _: None
-                left = spoil(house.spool.files.pop((JOB, "checkpoint_4")))
-                if left is not None:
-                    house.spool.files[JOB, "checkpoint_4"] = left
+                for step in spoilt:
+                    left = spoil(house.spool.files.pop((JOB, f"checkpoint_{step}")))
+                    if left is not None:
+                        house.spool.files[JOB, f"checkpoint_{step}"] = left
                 raise EngineDied("engine crashed", "SIGSEGV", started=True)
 
         house.effect = die
         house.until_done()
-        assert order(house).resume_from is None
-        assert "checkpoint_discarded" in house.recorder.kinds(JOB)
+        assert order(house).resume_from == goes_on_at
+        assert house.recorder.kinds(JOB).count("checkpoint_discarded") == len(spoilt)
         assert house.bucket.objects == calm.bucket.objects
 
     def test_only_what_is_missing_is_drawn(self) -> None:

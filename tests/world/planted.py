@@ -176,9 +176,8 @@ BUGS: Final = (
                 "workers/stages/generating.py",
                 "            case CheckpointWritten():\n",
                 "            case CheckpointWritten():\n"
-                "                for name in kept:\n"
-                "                    tools.spool.discard(job.id, name)\n"
-                "                kept.clear()\n",
+                "                for older in tools.job.checkpoints:\n"
+                "                    tools.spool.discard(job.id, older.name)\n",
             ),
         ),
     ),

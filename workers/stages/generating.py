@@ -32,9 +32,6 @@ from workers.stages.callback import tell
 from workers.stages.on_device import follow, request_id, request_of
 from workers.tools import Tools
 
-KEPT: Final = 2
-"""Checkpoints of a job that stay in the spool: the last one, and the one before it."""
-
 NO_MEMORY: Final = "Insufficient VRAM for generation"
 WORDS: Final = (NO_MEMORY, "Invalid parameters: ", "Generation failed: ")
 """How the receiver's error messages begin, by the specification."""
@@ -62,12 +59,12 @@ def run(job: Job, tools: Tools) -> list[Event]:
     # The engine counts one request; what went before stands in the history as far as a checkpoint kept it.
     before = resume.device_seconds if resume is not None else 0.0
     made = set(done)
-    kept = [] if resume is None else [resume.name]
 
     def hear(said: FromEngine) -> None:
         nonlocal before
         match said:
             case CheckpointWritten():
+                stood = tools.job.checkpoints
                 tools.record(
                     Checkpointed(
                         step=said.step,
@@ -78,9 +75,10 @@ def run(job: Job, tools: Tools) -> list[Event]:
                     )
                 )
                 # Only now: until its event was committed, the older one was what the job would have gone on from.
-                kept.append(said.name)
-                while len(kept) > KEPT:
-                    tools.spool.discard(job.id, kept.pop(0))
+                kept = {checkpoint.name for checkpoint in tools.job.checkpoints}
+                for older in stood:
+                    if older.name not in kept:
+                        tools.spool.discard(job.id, older.name)
             case messages.CheckpointDiscarded():
                 before = 0.0
                 tools.record(CheckpointDiscarded(name=said.name, reason=said.why))
@@ -155,15 +153,15 @@ def _done(job: Job, tools: Tools) -> list[int]:
 
 
 def _resume(job: Job, tools: Tools) -> Checkpoint | None:
-    """The last checkpoint, if its file is what the history says; otherwise that says that denoising begins anew."""
-    if job.checkpoint is None:
-        return None
-    try:
-        tools.spool.read(job.id, job.checkpoint.name, job.checkpoint.digest)
-    except FileNotFoundError:
-        tools.record(CheckpointDiscarded(name=job.checkpoint.name, reason=f"it is not in the spool of {job.host}"))
-        return None
-    return job.checkpoint
+    """The last checkpoint whose file is what the history says; those behind it are discarded. None: begin anew."""
+    for checkpoint in reversed(job.checkpoints):
+        try:
+            tools.spool.read(job.id, checkpoint.name, checkpoint.digest)
+        except FileNotFoundError:
+            tools.record(CheckpointDiscarded(name=checkpoint.name, reason=f"it is not in the spool of {job.host}"))
+        else:
+            return checkpoint
+    return None
 
 
 def _order(job: Job, tools: Tools, request: Request, done: list[int], resume: Checkpoint | None) -> Generate:
