@@ -85,7 +85,8 @@ def device_seconds(house: House, happenings: Iterable[Happening]) -> tuple[float
     store, total, repeated = house.service.store, 0.0, 0.0
     kept = ("stage_started", "checkpointed", "asset_generated")
     with store.read() as connection:
-        attempts = connection.execute(select(job_attempts).where(job_attempts.c.stage == "generating")).all()
+        over = select(job_attempts).where(job_attempts.c.stage == "generating", job_attempts.c.ended_at.is_not(None))
+        attempts = connection.execute(over).all()
         safe: dict[str, list[datetime]] = defaultdict(list)
         for row in connection.execute(
             select(job_events.c.job_id, job_events.c.at).where(
