@@ -16,7 +16,7 @@ from workers.errors import Misconfigured, TryAgain
 from workers.lists import ListsAway
 from workers.ports import EngineDied
 
-IN_TRANSACTION: Final = "db.commit:before"
+IN_TRANSACTION: Final = ("db.commit:before", "spool.set_aside:before", "spool.set_aside:after")
 FEW: Final = 4
 """Effects that fail while something is away for a moment."""
 HOUR: Final = 3600.0
@@ -163,7 +163,7 @@ def _drain(world: World, _name: str) -> None:
     def puts_off(name: str) -> None:
         if world.processes is not leaving:
             world.troubles.remove(puts_off)
-        elif not name.startswith("db."):  # the thread that drains waits for a commit that is under way
+        elif _between(name) and not name.startswith("db."):  # its thread waits for a commit that is under way
             leaving.linger()
 
     world.troubles.append(puts_off)
@@ -269,7 +269,7 @@ def _anywhere(_name: str) -> bool:
 
 def _between(name: str) -> bool:
     """Not inside a transaction: on SQLite nobody else could write."""
-    return name != IN_TRANSACTION
+    return name not in IN_TRANSACTION
 
 
 def _fenceable(name: str) -> bool:
