@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, Protocol
 
 from statemachine.errors import FencedOut
 from statemachine.events import Event
-from statemachine.job import Job
+from statemachine.job import Asset, Job
 from workers.policy import Policy, refusal
 from workers.ports import Bucket, Clock, Engine, Receiver, References
 from workers.spool import Spool
@@ -89,6 +89,22 @@ class Tools:
         if left < LEAST_SECONDS:
             raise FencedOut(self.job.id, self.job.token, None)
         return min(at_most, left * 0.8)
+
+    def in_spool(self, name: str, digest: str) -> bool:
+        """Whether the job has this file, and it is what the history says."""
+        try:
+            self.spool.read(self.job.id, name, digest)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def finished(self) -> list[Asset]:
+        """The assets of this run that are not drawn again: uploaded, or in the spool."""
+        return [
+            asset
+            for asset in self.job.current_assets
+            if asset.key is not None or self.in_spool(asset.name, asset.digest)
+        ]
 
     @property
     def content(self) -> dict[str, Any]:

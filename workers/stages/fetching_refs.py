@@ -5,7 +5,7 @@ from typing import Any
 
 from statemachine.decisions import exhausted
 from statemachine.events import Degraded, Event, RefsFetched
-from statemachine.job import Asset, Job
+from statemachine.job import Job
 from workers.errors import GiveUp, Misconfigured, StageEnds, TryAgain
 from workers.ports import ReferencePicture
 from workers.request import Reference
@@ -20,7 +20,7 @@ def run(job: Job, tools: Tools) -> list[Event]:
     must be drawn with what it was begun with.
     """
     wanted = request_of(job, tools).references
-    kept = {known["role"]: known for known in job.references if _in_spool(job, known["name"], known["digest"], tools)}
+    kept = {known["role"]: known for known in job.references if tools.in_spool(known["name"], known["digest"])}
     due = [reference for reference in wanted if reference.role not in kept]
     missing: dict[str, StageEnds] = {}
     if due:
@@ -39,19 +39,6 @@ def run(job: Job, tools: Tools) -> list[Event]:
                 kept[role] = _kept(job, role, answer, tools)
     degraded = _without(job, wanted, missing, tools)
     return [*degraded, RefsFetched(references=[kept[reference.role] for reference in wanted if reference.role in kept])]
-
-
-def _in_spool(job: Job, name: str, digest: str, tools: Tools) -> bool:
-    try:
-        tools.spool.read(job.id, name, digest)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _is_kept(job: Job, asset: Asset, tools: Tools) -> bool:
-    """It is not drawn again: it is uploaded, or waits for that."""
-    return asset.key is not None or _in_spool(job, asset.name, asset.digest, tools)
 
 
 def _kept(job: Job, role: str, picture: ReferencePicture, tools: Tools) -> dict[str, Any]:
@@ -83,8 +70,7 @@ def _without(job: Job, wanted: Sequence[Reference], missing: dict[str, StageEnds
     for end in missing.values():
         if isinstance(end, Misconfigured):
             raise end
-    mixed = any(_is_kept(job, asset, tools) for asset in job.current_assets)
-    allowed = tools.settings.on_missing_reference == "generate_without" and not mixed
+    allowed = tools.settings.on_missing_reference == "generate_without" and not tools.finished()
     for role, end in sorted(missing.items(), key=lambda item: isinstance(item[1], TryAgain)):
         said = f"Generation failed: {_why(role, end)}"
         if isinstance(end, TryAgain):

@@ -54,7 +54,7 @@ def run(job: Job, tools: Tools) -> list[Event]:
     _tell_processing(tools)
     if tools.job.cancel_by is not None:
         return decisions.cancelled(tools.job)
-    done = _done(job, tools)
+    done = [asset.index for asset in tools.finished()]  # one that is lost is made again, from its seed
     resume = _resume(job, tools)
     # The engine counts one request; what went before stands in the history as far as a checkpoint kept it.
     before = resume.device_seconds if resume is not None else 0.0
@@ -118,9 +118,7 @@ def _lost_references(job: Job, tools: Tools, request: Request) -> list[Event]:
             if not any(what == "references" for what, _ in job.degraded):
                 missing.append(role)
             continue
-        try:
-            tools.spool.read(job.id, known[role]["name"], known[role]["digest"])
-        except FileNotFoundError:
+        if not tools.in_spool(known[role]["name"], known[role]["digest"]):
             missing.append(role)
     if not missing:
         return []
@@ -139,28 +137,12 @@ def _tell_processing(tools: Tools) -> None:
     tools.record(sent)
 
 
-def _done(job: Job, tools: Tools) -> list[int]:
-    """The indexes that are uploaded, or in the spool with the right digest."""
-    done = []
-    for asset in job.current_assets:
-        if asset.key is None:
-            try:
-                tools.spool.read(job.id, asset.name, asset.digest)
-            except FileNotFoundError:
-                continue  # lost: it is made again, from its seed
-        done.append(asset.index)
-    return done
-
-
 def _resume(job: Job, tools: Tools) -> Checkpoint | None:
     """The last checkpoint whose file is what the history says; those behind it are discarded. None: begin anew."""
     for checkpoint in reversed(job.checkpoints):
-        try:
-            tools.spool.read(job.id, checkpoint.name, checkpoint.digest)
-        except FileNotFoundError:
-            tools.record(CheckpointDiscarded(name=checkpoint.name, reason=f"it is not in the spool of {job.host}"))
-        else:
+        if tools.in_spool(checkpoint.name, checkpoint.digest):
             return checkpoint
+        tools.record(CheckpointDiscarded(name=checkpoint.name, reason=f"it is not in the spool of {job.host}"))
     return None
 
 
