@@ -104,6 +104,7 @@ class Worker:
         self._started_at = store.now()
         self._seen_at: float | None = None
         self._renewed_at: float | None = None
+        self._not_renewed: set[tuple[str, int]] = set()
         self.writer = Writer(store, pause=pause)
         self._recorder = StoreRecorder(
             store,
@@ -169,7 +170,11 @@ class Worker:
         return len(claimed)
 
     def heartbeat_tick(self, now: datetime, *, progress_seconds: float = 0.5) -> set[str]:
-        """Renew the leases when a third of them is over, or progress is to be told; return the ids that were lost."""
+        """Renew the leases when a third of them is over, or progress is to be told; return the ids that were lost.
+
+        One that could not be renewed is tried again at the next beat first: while this was asked the job may have ended
+        in our own hands.
+        """
         monotonic = self.ports.clock.monotonic()
         third = self.identity.lease_seconds / 3
         # Other hosts leave our files to us for as long as they hear of us.
@@ -184,11 +189,17 @@ class Worker:
         kept = self.store.renew(self.identity.worker_id, held, seconds=self.identity.lease_seconds)
         self._renewed_at = monotonic
         still = {job.id: job.token for job in self.held.jobs()}
-        lost = {job_id for job_id, (token, _) in held.items() if job_id not in kept and still.get(job_id) == token}
-        for job_id in lost:
-            log.warning("lease lost", job=job_id, token=held[job_id][0])
-            self.ports.engine.cancel(f"{job_id}:{held[job_id][0]}")
-        return lost
+        gone = {
+            (job_id, token) for job_id, (token, _) in held.items() if job_id not in kept and still.get(job_id) == token
+        }
+        lost = gone & self._not_renewed
+        if gone > lost:
+            self._renewed_at = None
+        self._not_renewed = gone
+        for job_id, token in lost:
+            log.warning("lease lost", job=job_id, token=token)
+            self.ports.engine.cancel(f"{job_id}:{token}")
+        return {job_id for job_id, _ in lost}
 
     def cancel_tick(self) -> set[str]:
         """Stop the engine's work on jobs whose end was asked for; return their ids. Other stages see it as they write.
