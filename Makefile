@@ -50,6 +50,7 @@ kills: setup  ## kill worker, engine, ingress and up, KILLS times each, on DATAB
 JOBS ?= 500
 REAL ?= 0
 MINUTES ?= 5
+chaos: DATABASE = postgresql
 chaos: setup  ## break everything for MINUTES, under JOBS of the null engine and REAL ones, on DATABASE=sqlite|postgresql
 	$(BIN)/python -m tests.campaigns.chaos --database $(DATABASE) --jobs $(JOBS) --real $(REAL) --minutes $(MINUTES)
 
