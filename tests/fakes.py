@@ -230,6 +230,21 @@ class FakeReferences:
         )
 
 
+def ready(engine: str, *, can_enhance: bool = True) -> Ready:
+    """What an engine without a process of its own says of itself."""
+    return Ready(
+        pid=1,
+        engine=engine,
+        device="cpu",
+        device_name="none",
+        threads=1,
+        versions={engine: "1"},
+        models={},
+        families=["sdxl", "wan"],
+        can_enhance=can_enhance,
+    )
+
+
 class FakeEngine:
     """An engine whose pictures follow from every step before them, so that a wrong resume shows in the bytes.
 
@@ -261,17 +276,7 @@ class FakeEngine:
         self._loaded: set[str] = set()
 
     def ready(self) -> Ready:
-        return Ready(
-            pid=1,
-            engine="fake",
-            device="cpu",
-            device_name="fake",
-            threads=1,
-            versions={"fake": "1"},
-            models={},
-            families=["sdxl", "wan"],
-            can_enhance=self._can_enhance,
-        )
+        return ready("fake", can_enhance=self._can_enhance)
 
     def run(self, request: Generate | Enhance) -> Iterator[FromEngine]:
         with around(self._effect, "engine.take"):

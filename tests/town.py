@@ -8,7 +8,7 @@ from typing import Any, Final
 from statemachine.admission import NewJob
 from statemachine.job import Job
 from statemachine.store import open_store
-from tests.fakes import Crash, FakeClock, FakeReferences, MemoryBucket, ScriptedReceiver
+from tests.fakes import Crash, FakeClock, FakeReferences, MemoryBucket, ScriptedReceiver, ready
 from workers.arrivals import build_payload, read
 from workers.engines.messages import Enhance, FromEngine, Generate, Ready, Started
 from workers.engines.null import NullEngine
@@ -38,17 +38,7 @@ class InThread:
         self.keep = False
 
     def ready(self) -> Ready:
-        return Ready(
-            pid=1,
-            engine="null",
-            device="cpu",
-            device_name="none",
-            threads=1,
-            versions={},
-            models={},
-            families=["sdxl", "wan"],
-            can_enhance=True,
-        )
+        return ready("null")
 
     def run(self, request: Generate | Enhance) -> Iterator[FromEngine]:
         self.orders.append(request)

@@ -19,6 +19,7 @@ from tests.fakes import (
     ScriptedAnswer,
     ScriptedReceiver,
     around,
+    ready,
 )
 from tests.world.kinds import DEADLY, HUGE
 from tests.world.watch import Watch
@@ -166,17 +167,7 @@ class HookedEngine:
         self._stopped: dict[str, Cancelled] = {}
 
     def ready(self) -> Ready:
-        return Ready(
-            pid=1,
-            engine="null",
-            device="cpu",
-            device_name="none",
-            threads=1,
-            versions={},
-            models={},
-            families=["sdxl", "wan"],
-            can_enhance=True,
-        )
+        return ready("null")
 
     def run(self, request: Generate | Enhance) -> Iterator[FromEngine]:
         if isinstance(request, Enhance):
