@@ -36,12 +36,13 @@ class Affinity:
         return prefer(due, resident, count=count, window=self.window, passed=self._passed, now=self._monotonic())
 
     def took(self, due: Sequence[Due], taken: Iterable[Due]) -> None:
-        """Remember whom of `due` these have passed over, and forget who is not among `due` any more."""
-        now, waiting, ids = self._monotonic(), list(due), {job.id for job in due}
-        self._passed = {key: at for key, at in self._passed.items() if key[0] in ids}
+        """Remember whom of `due` these have passed over, and forget who has been taken or is not due any more."""
+        now, waiting = self._monotonic(), list(due)
         for job in taken:
             self._passed = passed_after(self._passed, waiting, job, now=now)
             waiting.remove(job)
+        left = {job.id for job in waiting}
+        self._passed = {key: at for key, at in self._passed.items() if key[0] in left}
 
 
 def prefer(
