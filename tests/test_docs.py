@@ -121,7 +121,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for start in ("e5f0a1b2", "b8d2c3e4"):
         fail(store, f"{start}-5c1d-4e6f-8a90-1b2c3d4e5f60")
     good = json.dumps(build_payload("sdxl_image_fast", "a heron")).encode()
-    for raw in [b"no payload"] * 11 + [good]:
+    for raw in [*(b"no payload %d" % number for number in range(11)), good]:
         store.admit([DeadLetter(raw=raw, reason="not JSON", queue="sdxl_queue", source="redis")])
     store.close()
     payload = build_payload("sdxl_image_fast", "a heron at dawn")
