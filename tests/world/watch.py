@@ -31,7 +31,8 @@ class Watch:
             return
         job = self._store.load(request.job_id)
         again = {asset.index for asset in job.current_assets} - set(request.done)
-        if again:
+        # The end of a run takes the files of what it had not uploaded; a later run finds out of one at a time.
+        if again and "assets_lost" not in self._kinds(request.job_id):
             self._report(f"the finished assets {sorted(again)} are drawn again")
         if job.checkpoint is not None and request.resume_from != job.checkpoint.name:
             self._report(f"steps up to {job.checkpoint.step} are done again: it resumes from {request.resume_from}")
