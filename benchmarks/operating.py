@@ -27,7 +27,9 @@ import psutil
 
 from benchmarks.fleet import Fleet, fleet, until
 from ourvidz import acts
+from statemachine.errors import StoreAway
 from statemachine.events import Checkpointed, Claimed, Interrupted, JobCancelled, StageStarted
+from statemachine.store import EventStore
 from statemachine.store.reading import rejected
 from workers.models import make_tiny
 
@@ -166,7 +168,7 @@ def _pause(own: Fleet) -> None:
     job_id = own.submit(TYPES[0], steps=STEPS)
     own.drawing(job_id, least=3)
     engine = psutil.Process(own.row(first.pid)["engine_pid"])
-    first.send_signal(signal.SIGSTOP)
+    _stop(first, own.store)
     time.sleep(0.5)  # its engine draws on: these steps it will try to write
     engine.suspend()
     begun = own.store.now()
@@ -189,6 +191,17 @@ def _pause(own: Fleet) -> None:
         f"  its history has {len(own.store.history(job_id)) - ended.version} events more, and `jobs inspect` shows:\n"
     )
     print(_inspected(own, job_id), flush=True)
+
+
+def _stop(worker: "subprocess.Popen[bytes]", store: EventStore) -> None:
+    """Between two transactions: SQLite has one writer, and one that stands still keeps all others from writing."""
+    while True:
+        worker.send_signal(signal.SIGSTOP)
+        try:
+            with store.write():
+                return
+        except StoreAway:
+            worker.send_signal(signal.SIGCONT)
 
 
 def _inspected(own: Fleet, job_id: str) -> str:
