@@ -90,7 +90,8 @@ def main() -> None:
             print(f"{bug.name}: {worlds_needed(said)} {verdict}", flush=True)
             if chosen.seeds and isinstance(bug.finder, Worlds):
                 after = worlds_needed(run(Path(name), *SEARCH, "--seeds", str(chosen.seeds)))
-                print(f"    at random: by {len(after)} of {chosen.seeds} seeds, median {median(after or [0]):g}")
+                worlds = f", median {median(after):g}" if after else ""
+                print(f"    at random: by {len(after)} of {chosen.seeds} seeds{worlds}")
 
 
 if __name__ == "__main__":
