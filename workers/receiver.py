@@ -67,11 +67,12 @@ class HttpReceiver:
         code, raw, error, retry_after = None, b"", None, None
         with limited(seconds) as limit:
             try:
+                # No time-out of its own, or it would race with the limit, which cuts the connection.
                 with self._session().post(
                     self._url,
                     data=body,
                     headers=self._headers(callback_id, body),
-                    timeout=seconds,
+                    timeout=None,
                     allow_redirects=False,
                     stream=True,
                 ) as response:

@@ -229,7 +229,8 @@ def _callback(case: Case, body: dict[str, Any], told: dict[str, Any]) -> dict[st
         "frames": (metadata["frame_num"], metadata["frames"]) == ((83, 81) if video else (1, 1)),
         "task": metadata.get("wan_task") == (None if preset.family == SDXL else "t2v-1.3B"),
         "enhanced": bool(told.get("enhancedPrompt")) == preset.enhance,
-        "times": metadata["generation_time"] > 0 and metadata["total_time"] > 0 and metadata["performance_ratio"] > 0,
+        "times": metadata["generation_time"] > 0 and metadata["total_time"] > 0,
+        "ratio": metadata["performance_ratio"] == round(metadata["generation_time"] / metadata["expected_time"], 3),
     }
 
 
