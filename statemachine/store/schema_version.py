@@ -7,7 +7,7 @@ from sqlalchemy.exc import DBAPIError
 
 from statemachine.errors import SchemaMismatch
 
-REQUIRED: Final = "0003"
+REQUIRED: Final = "0007"
 """The head of `migrations/`; a test holds them together."""
 
 
