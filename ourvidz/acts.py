@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from ourvidz.sentence import DOING
+from ourvidz.inspect.sentence import DOING
 from ourvidz.wording import clause, listed, stamp
 from statemachine import decisions
 from statemachine.decisions import UNDELIVERABLE

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from ourvidz.situation import Situation
+from ourvidz.inspect.situation import Situation
 from statemachine import decisions
 from statemachine import events as e
 from statemachine.admission import NewJob

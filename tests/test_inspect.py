@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from ourvidz import reference
-from ourvidz.inspection import document
-from ourvidz.inspection_view import render
+from ourvidz.inspect.document import document
+from ourvidz.inspect.sentence import sentence
+from ourvidz.inspect.terminal import render
 from ourvidz.masking import mask, mask_value
-from ourvidz.sentence import sentence
 from statemachine import decisions
 from statemachine import events as e
 from statemachine.states import State

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from ourvidz.inspecting import situation_of
-from ourvidz.inspection import document
+from ourvidz.inspect.document import document
+from ourvidz.inspect.reading import situation_of
 from statemachine import decisions
 from statemachine import events as e
 from statemachine.admission import DeadLetter, NewJob

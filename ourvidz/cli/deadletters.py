@@ -28,7 +28,7 @@ def list_(
     face = face_of(ctx)
     with face.store() as store:
         from ourvidz.cli.tables import letters_table
-        from ourvidz.inspection import row_document
+        from ourvidz.documents import row_document
         from statemachine.store.reading import list_dead_letters
 
         with store.read() as connection:
@@ -51,7 +51,7 @@ def show(ctx: typer.Context, letter_id: LetterId, as_json: Json = False) -> None
     face = face_of(ctx)
     with face.store() as store:
         row = _letter(store, letter_id)
-    from ourvidz.inspection import row_document
+    from ourvidz.documents import row_document
     from ourvidz.masking import mask
     from ourvidz.wording import printable
 

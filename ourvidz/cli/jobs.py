@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ourvidz.cli.choosing import ErrorText, Json, Since, States, Type, Until, User, wanted
+from ourvidz.cli.choosing import ErrorClass, ErrorText, Json, Since, States, Type, Until, User, WorkerId, wanted
 from ourvidz.cli.face import face_of, note, say, say_json
 
 JobId = Annotated[str, typer.Argument(help="A job's id, or its first characters.", metavar="ID", show_default=False)]
@@ -18,6 +18,8 @@ def list_(
     since: Since = None,
     until: Until = None,
     error: ErrorText = None,
+    error_class: ErrorClass = None,
+    worker: WorkerId = None,
     limit: Annotated[int, typer.Option(help="At most so many, the newest first.", min=1, max=100_000)] = 50,
     as_json: Json = False,
 ) -> None:
@@ -30,7 +32,7 @@ def list_(
     face = face_of(ctx)
     with face.store() as store:
         from ourvidz.cli.tables import jobs_table
-        from ourvidz.inspection import row_document
+        from ourvidz.documents import row_document
         from statemachine.store.reading import counts, list_jobs
 
         now = store.now()
@@ -42,6 +44,8 @@ def list_(
             since=since,
             until=until,
             error=error,
+            error_class=error_class,
+            worker=worker,
             limit=limit,
         )
         with store.read() as connection:
@@ -72,14 +76,14 @@ def inspect(
     """
     face = face_of(ctx)
     with face.store() as store:
-        from ourvidz.inspecting import situation_of
-        from ourvidz.inspection import document
+        from ourvidz.inspect.document import document
+        from ourvidz.inspect.reading import situation_of
 
         told = document(situation_of(store, job_id, spool_grace=face.spool_grace()))
     if as_json:
         say_json(told)
         return
-    from ourvidz.inspection_view import render
+    from ourvidz.inspect.terminal import render
 
     console = face.console()
     console.print(render(told, width=console.width, events=events))

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from ourvidz.inspect.situation import is_alive
+from ourvidz.inspect.timeline import STYLES
 from ourvidz.masking import mask
-from ourvidz.situation import is_alive
-from ourvidz.timeline import STYLES
 from ourvidz.wording import clause, printable, since, stamp
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ def follow(face: Face, prefixes: Sequence[str], *, as_json: bool = False) -> Non
             job_ids = [resolve(connection, prefix) for prefix in prefixes]
         rows = until_finished(face, store, job_ids, quiet=as_json)
     if as_json:
-        from ourvidz.inspection import row_document
+        from ourvidz.documents import row_document
 
         say_json({"schema": 1, "jobs": [row_document(row) for row in rows]})
     failed = [row for row in rows if row["state"] != "completed"]

@@ -21,8 +21,8 @@ def workers(
     face = face_of(ctx)
     with face.store() as store:
         from ourvidz.cli.tables import workers_table
-        from ourvidz.inspection import worker_document
-        from ourvidz.situation import is_alive
+        from ourvidz.documents import row_document
+        from ourvidz.inspect.situation import is_alive
         from statemachine.store.reading import list_workers
 
         now = store.now()
@@ -30,7 +30,8 @@ def workers(
             rows = list_workers(connection)
     shown = [row for row in rows if every or is_alive(row, now)]
     if as_json:
-        say_json({"schema": 1, "now": now.isoformat(), "workers": [worker_document(row, now) for row in shown]})
+        told = [row_document({"alive": is_alive(row, now), **row}) for row in shown]
+        say_json({"schema": 1, "now": now.isoformat(), "workers": told})
     elif shown:
         face.show(workers_table(shown, now))
     else:

@@ -15,9 +15,9 @@ from ourvidz.contact_sheet import Cell, Strip, contact_sheet
 from ourvidz.demo.orders import Order, orders
 from ourvidz.demo.service import DemoFailed, Service, embedded
 from ourvidz.demo.watching import watch
-from ourvidz.inspecting import situation_of
-from ourvidz.inspection import document
-from ourvidz.inspection_view import render
+from ourvidz.inspect.document import document
+from ourvidz.inspect.reading import situation_of
+from ourvidz.inspect.terminal import render
 from ourvidz.loopback_pictures import LoopbackPictures
 from ourvidz.loopback_receiver import LoopbackReceiver
 from ourvidz.processes.lifelines import Stop

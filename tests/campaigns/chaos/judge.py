@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
 
-from ourvidz.inspecting import situation_of
+from ourvidz.inspect.reading import situation_of
 from statemachine.job import Job, Stored
 from statemachine.store.schema import jobs, rejected_writes
 from tests.campaigns.chaos.load import Load

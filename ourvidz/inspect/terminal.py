@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ourvidz.timeline import STYLES, moment, timeline
+from ourvidz.inspect.timeline import STYLES, moment, timeline
 from ourvidz.wording import clause, clock, duration, plural, printable, size, stamp
 
 _ASKED: Final = {

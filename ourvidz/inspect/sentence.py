@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
+from ourvidz.inspect.situation import Situation
 from ourvidz.masking import mask
-from ourvidz.situation import Situation
 from ourvidz.wording import clause, clock, duration, listed, ordinal, plural, since
 from statemachine import events as e
 from statemachine.decisions import UNDELIVERABLE

@@ -1,7 +1,7 @@
 """Reading a job and its surroundings from the store."""
 
+from ourvidz.inspect.situation import Situation
 from ourvidz.layers import SPOOL_GRACE_SECONDS
-from ourvidz.situation import Situation
 from statemachine.store import EventStore
 from statemachine.store.codec import replay
 from statemachine.store.reading import lease, list_workers, paused_queue, place, rejected, resolve
