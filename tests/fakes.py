@@ -124,6 +124,12 @@ class MemoryBucket:
             self.puts.append(key)
             self.objects[bucket, key] = data
 
+    def get(self, bucket: str, key: str, *, most: int, seconds: float) -> bytes | None:
+        if self.failing:
+            raise self.failing.pop(0)
+        data = self.objects.get((bucket, key))
+        return None if data is None else data[:most]
+
     def url(self, bucket: str, key: str, *, how: Literal["public", "signed"], holds: int, seconds: float) -> str:
         """As the real ones, a signed one differs each time."""
         if self.failing:

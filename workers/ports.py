@@ -50,6 +50,9 @@ class Bucket(Protocol):
     def put(self, bucket: str, key: str, data: bytes, *, content_type: str, seconds: float) -> None:
         """Store `data` under `key`. A second time is a success."""
 
+    def get(self, bucket: str, key: str, *, most: int, seconds: float) -> bytes | None:
+        """The first `most` bytes of what is stored there, or None where nothing is. Changes nothing."""
+
     def url(self, bucket: str, key: str, *, how: Literal["public", "signed"], holds: int, seconds: float) -> str:
         """Where anybody gets what is stored there; a signed URL `holds` for so many seconds and is a secret till then.
 

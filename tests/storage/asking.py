@@ -22,6 +22,10 @@ def put(
     storage.put(bucket, key, data, content_type="image/png", seconds=seconds)
 
 
+def get(storage: Bucket, *, key: str = KEY, most: int = 1_000_000, bucket: str = "sdxl_image_fast") -> bytes | None:
+    return storage.get(bucket, key, most=most, seconds=NEVER)
+
+
 def signed(storage: Bucket, *, key: str = KEY, holds: int = 600, seconds: float = NEVER) -> str:
     return storage.url("sdxl_image_fast", key, how="signed", holds=holds, seconds=seconds)
 

@@ -7,7 +7,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.storage.asking import JOB, KEY, NEVER, USER, public, put, signed
+from tests.storage.asking import JOB, KEY, NEVER, USER, get, public, put, signed
 from tests.storage.conftest import Read
 from workers.errors import GiveUp
 from workers.ports import Bucket
@@ -49,6 +49,26 @@ class TestEveryStorage:
         bucket, read = storage
         put(bucket, b"")
         assert read("sdxl_image_fast", KEY) == b""
+
+    @pytest.mark.parametrize("size", [0, 7, 700_000])
+    def test_what_was_put_is_got(self, storage: tuple[Bucket, Read], size: int) -> None:
+        data = bytes(number % 251 for number in range(size))
+        put(storage[0], data)
+        assert get(storage[0], most=size + 1) == data
+
+    def test_no_more_is_got_than_was_asked_for(self, storage: tuple[Bucket, Read]) -> None:
+        """Whoever has put another file there shall not fill our memory with it."""
+        put(storage[0], b"picture, and much more")
+        assert get(storage[0], most=7) == b"picture"
+
+    def test_where_nothing_was_put_there_is_nothing(self, storage: tuple[Bucket, Read]) -> None:
+        put(storage[0], b"picture")
+        assert get(storage[0], key=f"{USER}/{JOB}_1.png") is None
+
+    @pytest.mark.parametrize("key", ["../../etc/passwd", f"../{USER}/{JOB}_0.png", f"{KEY}?download", ""])
+    def test_nothing_is_got_by_a_key_but_a_built_one(self, storage: tuple[Bucket, Read], key: str) -> None:
+        with pytest.raises(GiveUp, match="key must be"):
+            get(storage[0], key=key)
 
     @pytest.mark.parametrize(
         "key",

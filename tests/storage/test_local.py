@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.asking import JOB, KEY, USER, public, put, signed
+from tests.storage.asking import JOB, KEY, USER, get, public, put, signed
 from workers.errors import Misconfigured
 from workers.storage import LocalBucket
 
@@ -53,6 +53,25 @@ class TestLocal:
         target.symlink_to(outside)
         put(LocalBucket(tmp_path / "root"), b"picture")
         assert (outside.read_bytes(), target.read_bytes(), target.is_symlink()) == (there, b"picture", False)
+
+    def test_a_link_is_nothing_that_was_put_there(self, tmp_path: Path) -> None:
+        """Neither in the file's place nor in the folder's: what it leads to is somebody else's."""
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (outside / f"{JOB}_0.png").write_bytes(b"picture")
+        folder = tmp_path / "root" / "sdxl_image_fast"
+        folder.mkdir(parents=True)
+        (folder / USER).symlink_to(outside)
+        assert get(LocalBucket(tmp_path / "root")) is None
+        (folder / USER).unlink()
+        (folder / USER).mkdir()
+        (folder / KEY).symlink_to(outside / f"{JOB}_0.png")
+        assert get(LocalBucket(tmp_path / "root")) is None
+
+    def test_a_place_that_cannot_be_read_is_not_an_empty_one(self, tmp_path: Path) -> None:
+        (tmp_path / "sdxl_image_fast" / KEY).mkdir(parents=True)
+        with pytest.raises(Misconfigured, match=r"does not give sdxl_image_fast/.*Is a directory"):
+            get(LocalBucket(tmp_path))
 
     def test_the_root_itself_may_be_a_link(self, tmp_path: Path) -> None:
         (tmp_path / "disk").mkdir()

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.storage.asking import KEY, NEVER, S3_SECRET, Answering, Losing, closed_port, public, put, signed
+from tests.storage.asking import KEY, NEVER, S3_SECRET, Answering, Losing, closed_port, get, public, put, signed
 from workers.errors import GiveUp, Misconfigured, TryAgain
 from workers.storage import open_storage
 
@@ -90,6 +90,15 @@ class TestS3:
         assert S3_SECRET not in str(ended.value)
         if isinstance(ended.value, TryAgain):
             assert ended.value.retry_after == 7
+
+    @pytest.mark.parametrize(("status", "end"), [(503, TryAgain), (403, Misconfigured), (404, Misconfigured)])
+    def test_a_refusal_to_read_is_not_an_empty_place(
+        self, aws: Callable[[str], None], status: int, end: type[Exception]
+    ) -> None:
+        with Answering(f"HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\nno") as server:
+            aws(server.url)
+            with pytest.raises(end, match=f"answered {status}"):
+                get(open_storage("s3://pictures"))
 
     @pytest.mark.parametrize("answer", ["", "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"])
     def test_nothing_goes_on_beyond_its_seconds(self, aws: Callable[[str], None], answer: str) -> None:

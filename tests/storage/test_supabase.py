@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.storage.asking import KEY, NEVER, at, closed_port, public, put, signed
+from tests.storage.asking import KEY, NEVER, at, closed_port, get, public, put, signed
 from tests.supabase_server import KEY as SERVICE_KEY
 from tests.supabase_server import Fault, SupabaseServer, payload_of
 from workers.errors import GiveUp, Misconfigured, TryAgain
@@ -88,6 +88,17 @@ class TestSupabase:
     def test_a_wrong_key_pauses_the_lane(self, supabase: SupabaseServer) -> None:
         with pytest.raises(Misconfigured, match="403 Unauthorized"):
             put(at(supabase, key="another"), b"picture")
+
+    @pytest.mark.parametrize(
+        ("fault", "end"), [("gateway_down", TryAgain), ("denied", Misconfigured), ("redirect", Misconfigured)]
+    )
+    def test_a_refusal_to_read_is_not_an_empty_place(
+        self, supabase: SupabaseServer, fault: Fault, end: type[Exception]
+    ) -> None:
+        put(at(supabase), b"picture")
+        supabase.misbehave(fault)
+        with pytest.raises(end):
+            get(at(supabase))
 
     def test_the_key_follows_no_redirect(self, supabase: SupabaseServer) -> None:
         with SupabaseServer("sdxl_image_fast") as elsewhere:

@@ -46,6 +46,23 @@ class LocalBucket:
                 raise Misconfigured(what, error_type="StorageUnwritable") from error
             raise TryAgain(what, error_type="StorageError") from error
 
+    def get(self, bucket: str, key: str, *, most: int, seconds: float) -> bytes | None:
+        """See `Bucket.get`. A link in the file's place is nothing that was put here."""
+        user, file = split_key(key)
+        target = self.root / check_bucket(bucket) / user / file
+        try:
+            if target.is_symlink() or not target.parent.resolve().is_relative_to(self.root.resolve()):
+                return None
+            with target.open("rb") as stored:
+                return stored.read(most)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            what = f"the storage folder {self.root} does not give {bucket}/{key}: {os.strerror(error.errno or 0)}"
+            if error.errno in _TO_BE_MENDED:
+                raise Misconfigured(what, error_type="StorageUnreadable") from error
+            raise TryAgain(what, error_type="StorageError") from error
+
     def url(self, bucket: str, key: str, *, how: Literal["public", "signed"], holds: int, seconds: float) -> str:
         """See `Bucket.url`. The file:// URL of this host, either way: a folder signs nothing, and never runs out."""
         user, file = split_key(key)

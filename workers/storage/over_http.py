@@ -60,10 +60,13 @@ class Wire:
         self._local = threading.local()
 
     @contextmanager
-    def within(self, seconds: float) -> Iterator[None]:
-        """Hold all that is sent inside to `seconds` together. The network's troubles leave it as TryAgain."""
+    def within(self, seconds: float, *, most: int = ANSWER_BYTES) -> Iterator[None]:
+        """Hold all that is sent inside to `seconds` together, and each answer to `most` bytes.
+
+        The network's troubles leave it as TryAgain.
+        """
         with limited(seconds) as limit:
-            self._local.limit = limit
+            self._local.limit, self._local.most = limit, most
             try:
                 yield
             except (requests.RequestException, HTTPError, HTTPException, OSError) as problem:
@@ -72,9 +75,10 @@ class Wire:
             finally:
                 self._local.limit = None
 
-    def send(self, request: requests.PreparedRequest, *, most: int = ANSWER_BYTES) -> Reply:
-        """Send it as it is and return the answer, at most `most` bytes of its body. Only for inside of `within`."""
+    def send(self, request: requests.PreparedRequest, *, most: int | None = None) -> Reply:
+        """Send it as it is and return the answer, its body cut as `within` or `most` says. Only for inside of it."""
         limit: Limit = self._local.limit
+        most = self._local.most if most is None else most
         # A session for each: a kept one would take up a connection again that the server is about to close.
         # No time-out of its own: the limit cuts the connection, and dialling and sending go by it.
         with (

@@ -20,7 +20,7 @@ from requests.structures import CaseInsensitiveDict
 
 from workers.errors import Misconfigured, StageEnds, TryAgain
 from workers.storage.keys import check_bucket, split_key
-from workers.storage.over_http import Wire, printable, verdict
+from workers.storage.over_http import ANSWER_BYTES, Wire, printable, verdict
 
 
 class S3Bucket:
@@ -49,6 +49,17 @@ class S3Bucket:
         with self._asking(seconds):
             self._client.put_object(Bucket=self.bucket, Key=name, Body=data, ContentType=content_type)
 
+    def get(self, bucket: str, key: str, *, most: int, seconds: float) -> bytes | None:
+        """See `Bucket.get`."""
+        split_key(key)
+        name = f"{self.prefix}{check_bucket(bucket)}/{key}"
+        with self._asking(seconds, most=max(most, ANSWER_BYTES)):
+            try:
+                stored = self._client.get_object(Bucket=self.bucket, Key=name)["Body"].read(most)
+            except self._client.exceptions.NoSuchKey:
+                return None
+        return bytes(stored)
+
     def url(self, bucket: str, key: str, *, how: Literal["public", "signed"], holds: int, seconds: float) -> str:
         """See `Bucket.url`. Made here, without asking: it runs out earlier where the credentials that signed it do."""
         split_key(key)
@@ -64,8 +75,8 @@ class S3Bucket:
         return []
 
     @contextmanager
-    def _asking(self, seconds: float) -> Iterator[None]:
-        with self._wire.within(seconds):
+    def _asking(self, seconds: float, *, most: int = ANSWER_BYTES) -> Iterator[None]:
+        with self._wire.within(seconds, most=most):
             try:
                 yield
             except ClientError as error:

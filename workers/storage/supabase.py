@@ -15,7 +15,7 @@ import requests
 
 from workers.errors import Misconfigured, StageEnds, TryAgain
 from workers.storage.keys import check_bucket, split_key
-from workers.storage.over_http import Reply, Wire, printable, verdict
+from workers.storage.over_http import ANSWER_BYTES, Reply, Wire, printable, verdict
 
 _DUPLICATE: Final = frozenset({"Duplicate", "KeyAlreadyExists", "ResourceAlreadyExists"})
 _NO_OBJECT: Final = frozenset({"not_found", "NoSuchKey"})
@@ -45,6 +45,18 @@ class SupabaseBucket:
                 return
             if self._is_duplicate(reply) and self._holds(path, data):
                 return
+        raise self._problem(reply)
+
+    def get(self, bucket: str, key: str, *, most: int, seconds: float) -> bytes | None:
+        """See `Bucket.get`."""
+        split_key(key)
+        path = f"{check_bucket(bucket)}/{key}"
+        with self._wire.within(seconds, most=max(most, ANSWER_BYTES)):
+            reply = self._wire.send(self._reading(path))
+        if reply.status == 200:
+            return reply.body[:most]
+        if not _NO_OBJECT.isdisjoint(_meaning(reply)[1]):
+            return None
         raise self._problem(reply)
 
     def url(self, bucket: str, key: str, *, how: Literal["public", "signed"], holds: int, seconds: float) -> str:
@@ -89,10 +101,12 @@ class SupabaseBucket:
         }
         return requests.Request(method, f"{self._base}/{path}", headers=always | headers, data=data).prepare()
 
+    def _reading(self, path: str) -> requests.PreparedRequest:
+        return self._request("GET", f"object/authenticated/{path}", {"Cache-Control": "no-cache"})
+
     def _holds(self, path: str, data: bytes) -> bool:
         """Whether these very bytes are stored there."""
-        request = self._request("GET", f"object/authenticated/{path}", {"Cache-Control": "no-cache"})
-        reply = self._wire.send(request, most=len(data) + 1)
+        reply = self._wire.send(self._reading(path), most=len(data) + 1)
         return reply.status == 200 and reply.body == data
 
     def _is_duplicate(self, reply: Reply) -> bool:
