@@ -5,7 +5,18 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from statemachine import events as e
-from statemachine.job import CHECKPOINTS_KEPT, Asset, Attempt, Callback, Checkpoint, Error, Job, Stored, Verdict
+from statemachine.attempts import begun, closed, drawn
+from statemachine.job import (
+    CHECKPOINTS_KEPT,
+    Asset,
+    Callback,
+    Checkpoint,
+    Error,
+    Job,
+    ModelChange,
+    Stored,
+    Verdict,
+)
 from statemachine.states import TERMINAL, Outcome, State
 
 
@@ -99,25 +110,13 @@ def _apply(job: Job, stored: Stored) -> Job:
                 resume_at=None,
             )
         case e.StageStarted() as event:
-            attempt = Attempt(
-                run=job.run,
-                stage=State(event.stage),
-                attempt=event.attempt,
-                worker_id=stored.worker_id,
-                host=job.host,
-                device=event.device,
-                token=job.token,
-                due_at=job.due_at or at,
-                started_at=at,
-            )
-            closed = _closed(job, at, "superseded")
-            return replace(closed, attempts=(*closed.attempts, attempt), started_at=job.started_at or at)
+            return begun(job, stored, event)
         case e.RefsFetched(references=references):
-            return replace(_closed(job, at, "succeeded"), references=tuple(references))
-        case e.PromptEnhanced(digest=digest):
-            return replace(_closed(job, at, "succeeded"), enhanced_digest=digest)
+            return replace(closed(job, at, "succeeded"), references=tuple(references))
+        case e.PromptEnhanced(digest=digest, seconds=seconds):
+            return replace(closed(job, at, "succeeded", device=seconds), enhanced_digest=digest)
         case e.EnhancementSkipped(reason=reason):
-            return replace(_closed(job, at, "skipped"), enhancement_skipped=reason)
+            return replace(closed(job, at, "skipped"), enhancement_skipped=reason)
         case e.Checkpointed() as event:
             newest = Checkpoint(
                 step=event.step,
@@ -127,9 +126,20 @@ def _apply(job: Job, stored: Stored) -> Job:
                 device_seconds=event.device_seconds,
             )
             older = tuple(one for one in job.checkpoints if one.name != event.name)
-            return replace(job, checkpoints=(*older, newest)[-CHECKPOINTS_KEPT:])
+            return replace(
+                job,
+                checkpoints=(*older, newest)[-CHECKPOINTS_KEPT:],
+                device_kept=max(job.device_kept, event.device_seconds - job.device_base),
+            )
         case e.CheckpointDiscarded(name=name):
-            return replace(job, checkpoints=tuple(one for one in job.checkpoints if one.name != name))
+            left = replace(job, checkpoints=tuple(one for one in job.checkpoints if one.name != name))
+            return replace(left, device_base=drawn(left), device_kept=0.0)
+        case e.ModelLoaded() as event:
+            return _with_model_change(
+                job, stored, event.model, "device", event.seconds, event.bytes, digest=event.digest
+            )
+        case e.ModelMoved() as event:
+            return _with_model_change(job, stored, event.model, event.to, event.seconds, event.bytes)
         case e.AssetGenerated() as event:
             asset = Asset(
                 run=job.run,
@@ -145,9 +155,11 @@ def _apply(job: Job, stored: Stored) -> Job:
                 seconds=event.seconds,
             )
             others = tuple(a for a in job.assets if (a.run, a.index) != (job.run, event.index))
-            return replace(job, assets=(*others, asset))
+            since = (at - job.open_attempt.started_at).total_seconds() if job.open_attempt is not None else 0.0
+            return replace(job, assets=(*others, asset), device_kept=max(job.device_kept, since))
         case e.MediaGenerated() as event:
-            return replace(_closed(job, at, "succeeded"), media=event, checkpoints=())
+            measured = max(event.device_seconds - job.device_base, 0.0)
+            return replace(closed(job, at, "succeeded", device=measured), media=event, checkpoints=())
         case e.AssetUploaded() as event:
             assets = tuple(
                 replace(a, bucket=event.bucket, key=event.key, url=event.url, uploaded_at=at)
@@ -157,19 +169,22 @@ def _apply(job: Job, stored: Stored) -> Job:
             )
             return replace(job, assets=assets)
         case e.MediaUploaded():
-            closed = _closed(job, at, "succeeded")
             verdict = _verdict(job, Outcome.COMPLETED, None, at)
-            return replace(closed, outcome=Outcome.COMPLETED, outcome_at=at, error=None, verdict=verdict)
+            return replace(
+                closed(job, at, "succeeded"), outcome=Outcome.COMPLETED, outcome_at=at, error=None, verdict=verdict
+            )
         case e.AssetsLost(missing=missing, reason=reason):
             assets = tuple(a for a in job.assets if a.run != job.run or a.digest not in missing or a.key is not None)
-            return replace(_closed(job, at, "assets lost", message=reason), assets=assets)
+            return replace(closed(job, at, "assets lost", message=reason), assets=assets)
         case e.ReferencesLost(reason=reason):
             # The checkpoint goes too: what is fetched now may be less than what its steps were drawn with.
             # So do the notes on those that were missing: they are asked for once more.
             degraded = tuple(note for note in job.degraded if note[0] != "references")
-            return replace(_closed(job, at, "refs lost", message=reason), checkpoints=(), degraded=degraded)
+            drawn_anew = replace(job, device_kept=0.0)
+            return replace(closed(drawn_anew, at, "refs lost", message=reason), checkpoints=(), degraded=degraded)
         case e.CallbackSent() as event:
             call = Callback(
+                version=stored.version,
                 run=job.run,
                 status=event.status,
                 id=event.id,
@@ -180,6 +195,7 @@ def _apply(job: Job, stored: Stored) -> Job:
                 ms=event.ms,
                 answer=event.answer,
                 error=event.error,
+                worker_id=stored.worker_id,
             )
             return replace(job, callbacks=(*job.callbacks, call))
         case e.Degraded(what=what, why=why):
@@ -190,7 +206,7 @@ def _apply(job: Job, stored: Stored) -> Job:
             kept = job.error if job.outcome is Outcome.FAILED else error
             resume_at = _time(event.resume_at)
             return replace(
-                _closed(job, at, "retry", error, delay=event.delay),
+                closed(job, at, "retry", error, delay=event.delay),
                 token=event.token,
                 worker_id=None,
                 resume_at=resume_at,
@@ -201,7 +217,7 @@ def _apply(job: Job, stored: Stored) -> Job:
             error = Error(error_class=event.error_class, error_type=event.reason, message=event.detail or event.reason)
             waiting = event.counts and job.open_attempt is None
             return replace(
-                _closed(job, at, "interrupted", error, counts=event.counts),
+                closed(job, at, "interrupted", error, counts=event.counts),
                 lost_waiting=job.lost_waiting + waiting,
                 token=event.token,
                 worker_id=None,
@@ -213,9 +229,10 @@ def _apply(job: Job, stored: Stored) -> Job:
         case e.OutcomeDecided() as event:
             error = Error(error_class=event.error_class, error_type=event.error_type, message=event.message)
             outcome = Outcome(event.outcome)
-            closed = _closed(job, at, "cancelled" if outcome is Outcome.CANCELLED else "failed", error)
+            in_vain = replace(job, device_kept=0.0)
+            ended = closed(in_vain, at, "cancelled" if outcome is Outcome.CANCELLED else "failed", error)
             return replace(
-                closed,
+                ended,
                 outcome=outcome,
                 outcome_at=at,
                 error=error,
@@ -224,17 +241,17 @@ def _apply(job: Job, stored: Stored) -> Job:
                 resume_at=None,
             )
         case e.JobCompleted():
-            return replace(_closed(job, at, "succeeded"), outcome=Outcome.COMPLETED, error=None)
+            return replace(closed(job, at, "succeeded"), outcome=Outcome.COMPLETED, error=None)
         case e.JobFailed() as event:
             error = Error(error_class=event.error_class, error_type=event.error_type, message=event.message)
             told = event.error_type != e.UNDELIVERABLE
             return replace(
-                _closed(job, at, "succeeded" if told else "failed", None if told else error),
+                closed(job, at, "succeeded" if told else "failed", None if told else error),
                 outcome=Outcome.FAILED,
                 error=error,
             )
         case e.JobCancelled():
-            return replace(_closed(job, at, "succeeded"), outcome=Outcome.CANCELLED)
+            return replace(closed(job, at, "succeeded"), outcome=Outcome.CANCELLED)
         case e.Requeued() as event:
             return _next_run(job, event, at)
         case _:
@@ -285,31 +302,23 @@ def _verdict(job: Job, outcome: Outcome, error: Error | None, at: datetime) -> V
     )
 
 
-def _closed(
-    job: Job,
-    at: datetime,
-    outcome: str,
-    error: Error | None = None,
-    *,
-    message: str | None = None,
-    delay: float | None = None,
-    counts: bool = True,
+def _with_model_change(
+    job: Job, stored: Stored, model: str, place: str, seconds: float, size: int, *, digest: str | None = None
 ) -> Job:
-    """The job with its open attempt, if any, ended."""
-    last = job.open_attempt
-    if last is None:
-        return job
-    ended = replace(
-        last,
-        ended_at=max(at, last.started_at),
-        outcome=outcome,
-        error_class=error.error_class if error else None,
-        error_type=error.error_type if error else None,
-        message=error.message if error else message,
-        delay=delay,
-        counts=counts,
+    change = ModelChange(
+        version=stored.version,
+        run=job.run,
+        kind=stored.kind,
+        model=model,
+        place=place,
+        seconds=seconds,
+        bytes=size,
+        digest=digest,
+        worker_id=stored.worker_id,
+        device=job.device,
+        at=stored.at,
     )
-    return replace(job, attempts=(*job.attempts[:-1], ended))
+    return replace(job, model_changes=(*job.model_changes, change))
 
 
 def _time(text: str) -> datetime:

@@ -28,7 +28,11 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt at one stage. `due_at` is when it could have begun; `outcome` is None while it runs."""
+    """One attempt at one stage. `due_at` is when it could have begun; `outcome` is None while it runs.
+
+    `device_seconds` is known of ended attempts at stages that need a device: as measured where the stage succeeded, all
+    the time that it ran otherwise. `wasted_seconds` is the part of it whose result nobody could go on from.
+    """
 
     run: int
     stage: State
@@ -46,6 +50,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
     delay: float | None = None
     counts: bool = True
+    device_seconds: float | None = None
+    wasted_seconds: float | None = None
 
     @property
     def wait_seconds(self) -> float:
@@ -79,8 +85,9 @@ class Asset(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Callback(msgspec.Struct, frozen=True, kw_only=True):
-    """One callback request that was made."""
+    """One callback request that was made: the job's event number `version`."""
 
+    version: int
     run: int
     status: str
     id: str
@@ -91,6 +98,26 @@ class Callback(msgspec.Struct, frozen=True, kw_only=True):
     ms: float | None
     answer: str | None
     error: str | None
+    worker_id: str | None
+
+
+class ModelChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A device loaded a model, or moved parts of it, for the job: its event number `version`.
+
+    `place` is where it is now: `device` after a load, or as the engine calls it.
+    """
+
+    version: int
+    run: int
+    kind: str
+    model: str
+    place: str
+    seconds: float
+    bytes: int
+    digest: str | None
+    worker_id: str | None
+    device: str | None
+    at: datetime
 
 
 CHECKPOINTS_KEPT: Final = 2
@@ -139,6 +166,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job after its first `version` events. Version, digest and token ride along: no write without them.
 
     `lost_waiting` is how often a worker died with it in hand before it had begun the stage that is due.
+    `device_base` is the device time that stood behind the open attempt when it began, `device_kept` what of its own is
+    safe by now.
     """
 
     id: str
@@ -171,7 +200,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...] = ()
     assets: tuple[Asset, ...] = ()
     callbacks: tuple[Callback, ...] = ()
+    model_changes: tuple[ModelChange, ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
+    device_base: float = 0.0
+    device_kept: float = 0.0
     references: tuple[dict[str, Any], ...] = ()
     degraded: tuple[tuple[str, str], ...] = ()
     media: e.MediaGenerated | None = None

@@ -27,6 +27,8 @@ TERMINAL: Final = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
 LIVE: Final = tuple(state for state in State if state not in TERMINAL)
 STAGES: Final = tuple(state for state in LIVE if state is not State.QUEUED)
 """The states that have work of their own, in the order in which a job walks them."""
+DEVICE_STAGES: Final = (State.ENHANCING, State.GENERATING)
+"""Those that need a device."""
 
 
 class Outcome(StrEnum):

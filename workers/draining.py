@@ -5,7 +5,7 @@ import structlog
 from statemachine import decisions
 from statemachine.errors import FencedOut, StaleJob, StoreAway
 from statemachine.job import Job
-from statemachine.states import State
+from statemachine.states import DEVICE_STAGES
 from statemachine.store import EventStore
 from statemachine.store.writer import Writer
 from workers.engines.config import LOADING
@@ -41,7 +41,7 @@ class Draining:
             self.give_back(job, DRAINED)
         kept = 0
         for job, progress in self._held.in_work():
-            if job.state not in (State.ENHANCING, State.GENERATING):
+            if job.state not in DEVICE_STAGES:
                 continue
             begun = job.open_attempt is not None
             if not begun or not may_end(progress, left):

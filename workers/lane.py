@@ -12,14 +12,14 @@ from statemachine import decisions
 from statemachine.errors import FencedOut, IllegalEvent, StoreAway
 from statemachine.events import Event
 from statemachine.job import Job
-from statemachine.states import State
+from statemachine.states import DEVICE_STAGES, State
 from workers.errors import Misconfigured, StageEnds, TryAgain
 from workers.ports import EngineDied
 from workers.tools import Tools
 
 Handler = Callable[[Job, Tools], list[Event]]
 
-BEGIN_THEMSELVES: Final = frozenset({State.ENHANCING, State.GENERATING})
+BEGIN_THEMSELVES: Final = DEVICE_STAGES
 """Their handlers record `stage_started` when the device takes the job up, not when it is put before it."""
 
 PAUSE_SECONDS: Final = 15.0

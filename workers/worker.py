@@ -12,7 +12,7 @@ import structlog
 
 from statemachine.errors import StoreAway
 from statemachine.job import Job
-from statemachine.states import State
+from statemachine.states import DEVICE_STAGES, State
 from statemachine.store import EventStore
 from statemachine.store.affinity import Affinity
 from statemachine.store.claims import Claimant
@@ -33,7 +33,7 @@ from workers.tools import StageSettings, Tools
 
 LANES: Final[dict[str, tuple[State, ...]]] = {
     "prepare": (State.FETCHING_REFS,),
-    "engine": (State.ENHANCING, State.GENERATING),
+    "engine": DEVICE_STAGES,
     "deliver": (State.UPLOADING, State.CALLBACK),
 }
 SLOTS: Final = {"prepare": 2, "engine": 2, "deliver": 4}

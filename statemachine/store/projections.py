@@ -1,12 +1,12 @@
-"""The projections: what a job's row, its attempts and its assets are, as functions of its history alone."""
+"""The projections: what a job's row and the rows beside it are, as functions of its history alone."""
 
 from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import Connection, Executable, Table
 
-from statemachine.job import Asset, Attempt, Job
-from statemachine.store.schema import Row, job_assets, job_attempts
+from statemachine.job import Asset, Attempt, Callback, Job, ModelChange
+from statemachine.store.schema import Row, job_assets, job_attempts, job_callbacks, job_model_changes, jobs
 
 IMMUTABLE: Final = (
     "id",
@@ -88,6 +88,8 @@ def attempt_row(job_id: str, attempt: Attempt) -> Row:
         "error_message": _text(attempt.message),
         "delay_seconds": attempt.delay,
         "counts": attempt.counts,
+        "device_seconds": attempt.device_seconds,
+        "wasted_seconds": attempt.wasted_seconds,
     }
 
 
@@ -113,15 +115,66 @@ def asset_row(job_id: str, asset: Asset) -> Row:
     }
 
 
+def callback_row(job_id: str, call: Callback) -> Row:
+    """One row of `job_callbacks`. What the receiver answered stays in the history alone."""
+    return {
+        "job_id": job_id,
+        "version": call.version,
+        "run": call.run,
+        "status": call.status,
+        "try": call.try_,
+        "delivered": call.delivered,
+        "http_code": call.http_code,
+        "ms": call.ms,
+        "error": _text(call.error),
+        "worker_id": call.worker_id,
+        "at": call.at,
+    }
+
+
+def model_change_row(job_id: str, change: ModelChange) -> Row:
+    """One row of `job_model_changes`."""
+    return {
+        "job_id": job_id,
+        "version": change.version,
+        "run": change.run,
+        "kind": change.kind,
+        "model": change.model,
+        "place": change.place,
+        "seconds": change.seconds,
+        "bytes": change.bytes,
+        "digest": change.digest,
+        "worker_id": change.worker_id,
+        "device": change.device,
+        "at": change.at,
+    }
+
+
+def rows_of(job: Job) -> list[tuple[Table, list[Row]]]:
+    """Every projection of the job, table by table. A job without a history has no row anywhere."""
+    return [
+        (jobs, [job_row(job)] if job.version else []),
+        (job_attempts, [attempt_row(job.id, attempt) for attempt in job.attempts]),
+        (job_assets, [asset_row(job.id, asset) for asset in job.assets]),
+        (job_callbacks, [callback_row(job.id, call) for call in job.callbacks]),
+        (job_model_changes, [model_change_row(job.id, change) for change in job.model_changes]),
+    ]
+
+
 def write_details(connection: Connection, changes: list[tuple[Job, Job]]) -> None:
-    """Bring attempts and assets of jobs that went from `before` to `after` up to date."""
+    """Bring all but the own row of jobs that went from `before` to `after` up to date."""
     attempts: list[Row] = []
     assets: list[Row] = []
+    callbacks: list[Row] = []
+    model_changes: list[Row] = []
     for before, after in changes:
         known = set(before.attempts)
         attempts += [attempt_row(after.id, attempt) for attempt in after.attempts if attempt not in known]
         had = set(before.assets)
         assets += [asset_row(after.id, asset) for asset in after.assets if asset not in had]
+        callbacks += [callback_row(after.id, call) for call in after.callbacks[len(before.callbacks) :]]
+        changed = after.model_changes[len(before.model_changes) :]
+        model_changes += [model_change_row(after.id, change) for change in changed]
         kept = {(asset.run, asset.index) for asset in after.assets}
         for asset in before.assets:
             if (asset.run, asset.index) not in kept:
@@ -134,6 +187,8 @@ def write_details(connection: Connection, changes: list[tuple[Job, Job]]) -> Non
                 )
     upsert(connection, job_attempts, attempts)
     upsert(connection, job_assets, assets)
+    upsert(connection, job_callbacks, callbacks)
+    upsert(connection, job_model_changes, model_changes)
 
 
 def upsert(connection: Connection, table: Table, rows: list[Row]) -> None:

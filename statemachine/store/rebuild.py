@@ -8,8 +8,8 @@ from sqlalchemy import Connection, Engine, Table, delete, select
 from statemachine.job import Job
 from statemachine.store.claims import load_many
 from statemachine.store.database import reading, transaction
-from statemachine.store.projections import asset_row, attempt_row, job_row, upsert
-from statemachine.store.schema import Row, job_assets, job_attempts, job_events, jobs
+from statemachine.store.projections import rows_of, upsert
+from statemachine.store.schema import Row, job_events, jobs
 
 BATCH = 200
 
@@ -49,13 +49,8 @@ def _batch(engine: Engine, job_ids: Sequence[str] | None, after: str) -> list[st
 
 
 def _rebuild_one(connection: Connection, job: Job) -> Rebuilt:
-    fresh: list[tuple[Table, list[Row]]] = [
-        (jobs, [job_row(job)] if job.version else []),  # a row without a history is nobody's
-        (job_attempts, [attempt_row(job.id, attempt) for attempt in job.attempts]),
-        (job_assets, [asset_row(job.id, asset) for asset in job.assets]),
-    ]
     changed = []
-    for table, rows in fresh:
+    for table, rows in rows_of(job):
         owner = table.c.id if table is jobs else table.c.job_id
         found = [dict(row._mapping) for row in connection.execute(select(table).where(owner == job.id))]
         if _same(table, found, rows):

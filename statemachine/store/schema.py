@@ -1,8 +1,9 @@
 """The tables. Their names and columns are public: people write SQL against them.
 
-`job_events` is the truth and append-only. `jobs`, `job_attempts` and `job_assets` are projections that
-`ourvidz jobs rebuild` makes again from it. `job_leases`, `workers` and `queues` say how things are now.
-`job_payloads` holds what is personal, so that it can be erased without touching the history.
+`job_events` is the truth and append-only. `jobs`, `job_attempts`, `job_assets`, `job_callbacks` and
+`job_model_changes` are projections that `ourvidz jobs rebuild` makes again from it. `job_leases`, `workers` and
+`queues` say how things are now. `job_payloads` holds what is personal, so that it can be erased without touching the
+history.
 """
 
 from datetime import UTC, datetime
@@ -135,6 +136,9 @@ Index(
 Index("ix_jobs_waiting_user", jobs.c.user_id, jobs.c.turn, sqlite_where=_WAITING, postgresql_where=_WAITING)
 _HELD: Final = text("finished_at IS NULL AND worker_id IS NOT NULL")
 Index("ix_jobs_held", jobs.c.worker_id, sqlite_where=_HELD, postgresql_where=_HELD)
+# Without the live ones: else SQLite would look for what waits in here, where it has no order.
+_FINISHED: Final = text("finished_at IS NOT NULL")
+Index("ix_jobs_finished_at", jobs.c.finished_at, sqlite_where=_FINISHED, postgresql_where=_FINISHED)
 
 job_attempts: Final = Table(
     "job_attempts",
@@ -158,6 +162,9 @@ job_attempts: Final = Table(
     Column("error_message", Text),
     Column("delay_seconds", Float),
     Column("counts", Boolean, nullable=False),
+    Column("device_seconds", Float),
+    Column("wasted_seconds", Float),
+    Index("ix_job_attempts_ended_at", "ended_at"),
 )
 
 job_assets: Final = Table(
@@ -179,6 +186,41 @@ job_assets: Final = Table(
     Column("key", Text),
     Column("url", Text),
     Column("uploaded_at", Utc),
+)
+
+job_callbacks: Final = Table(
+    "job_callbacks",
+    metadata,
+    Column("job_id", Id, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("run", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("try", Integer, nullable=False),
+    Column("delivered", Boolean, nullable=False),
+    Column("http_code", Integer),
+    Column("ms", Float),
+    Column("error", Text),
+    Column("worker_id", Text),
+    Column("at", Utc, nullable=False),
+    Index("ix_job_callbacks_at", "at"),
+)
+
+job_model_changes: Final = Table(
+    "job_model_changes",
+    metadata,
+    Column("job_id", Id, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("run", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("place", Text, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("digest", Text),
+    Column("worker_id", Text),
+    Column("device", Text),
+    Column("at", Utc, nullable=False),
+    Index("ix_job_model_changes_at", "at"),
 )
 
 job_leases: Final = Table(

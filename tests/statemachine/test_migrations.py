@@ -88,6 +88,8 @@ def test_a_database_of_the_first_version_is_brought_up_with_all_that_is_in_it(fr
     assert upgrade(fresh_database) == ("0001", REQUIRED)
     store.check_schema()
     assert store.history(finished) == before
+    changed = {found.job_id: found.changed for found in store.rebuild()}
+    assert changed == {finished: ("job_attempts",), waiting.job_id: ()}  # their device time is new
     assert [found.changed for found in store.rebuild()] == [(), ()]
     with store.read() as connection:
         (row,) = connection.execute(select(completion_statistics)).all()
@@ -132,5 +134,5 @@ def test_an_empty_and_an_other_schema_are_sentences(tmp_path: Path, store: Event
     store.check_schema()
     with store.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(SchemaMismatch, match="of version 9999, this program wants 0003"):
+    with pytest.raises(SchemaMismatch, match=f"of version 9999, this program wants {REQUIRED}"):
         store.check_schema()
