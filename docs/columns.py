@@ -17,6 +17,8 @@ TABLES: Final[dict[str, str]] = {
     "queues": "Queues that are paused. A queue without a row here is served.",
     "completion_statistics": "A view: one row per completed job, for reports. A job requeued since is not in it until "
     "it completes again.",
+    "anchors": "One row per anchor: what it says of a window of the history. Append-only, without a door.",
+    "anchored_jobs": "What each anchor covers: one row per job that changed in its window. Append-only as well.",
     "retention_door": "Empty but inside a transaction that deletes events; see below.",
 }
 
@@ -213,6 +215,24 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "assets_generated": "how many pictures or videos its last run made",
         "total_size_mb": "their size together, in units of 1,048,576 bytes",
         "completion_timestamp": "when that run ended",
+    },
+    "anchors": {
+        "sequence": "1, 2, 3, … without gaps",
+        "above": "the window: events whose `position` is above this; the `up_to` of the anchor before",
+        "up_to": "up to and with this one",
+        "jobs": "how many of them had an event in the window, each with a row in `anchored_jobs`",
+        "events": "how many events stood in the window",
+        "at": "when it was made",
+        "made_by": "the supervisor",
+        "previous": "the `root` of the anchor before; empty in the first",
+        "key_id": "which key made the root; null where no key was set",
+        "root": "sha256, or HMAC-SHA256 with the key, of all this and of the rows in `anchored_jobs`",
+    },
+    "anchored_jobs": {
+        "job_id": "the job",
+        "anchor": "the `sequence` of the anchor",
+        "version": "of the job's last event in the window",
+        "digest": "of that event: covers the job's events up to it",
     },
     "retention_door": {
         "id": "any number",

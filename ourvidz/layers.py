@@ -56,6 +56,8 @@ NAMES: Final = (
     "lease_seconds",
     "spool_grace_seconds",
     "checkpoint_seconds",
+    "anchor_key",
+    "anchor_seconds",
     "drain_seconds",
     "allowed_reference_hosts",
     "on_missing_reference",
@@ -72,7 +74,7 @@ NAMES: Final = (
 )
 """Every setting, in the order in which they are shown."""
 
-SECRETS: Final = frozenset({"callback_secret", "supabase_service_key", "upstash_redis_rest_token"})
+SECRETS: Final = frozenset({"anchor_key", "callback_secret", "supabase_service_key", "upstash_redis_rest_token"})
 """Shown as stars, never logged."""
 
 WITH_PASSWORD: Final = frozenset({"database_url", "redis_url"})

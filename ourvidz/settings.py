@@ -85,6 +85,13 @@ def _device(device: str) -> str:
     return device
 
 
+def _keys(keys: SecretStr) -> SecretStr:
+    words = keys.get_secret_value().split()
+    if not words or any(len(word) < 16 for word in words):
+        raise ValueError("too short to be a secret")
+    return keys
+
+
 Folder = Annotated[Path, AfterValidator(_folder)]
 HttpUrl = Annotated[str, AfterValidator(_http)]
 _DATABASES = "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME"
@@ -191,6 +198,16 @@ class Settings(BaseSettings):
     checkpoint_seconds: float = _setting(
         15.0, "How much device time may lie between two checkpoints of a generation. 0 keeps every step.",
         "a number from 0 to 3600", ge=0, le=3600, allow_inf_nan=False,
+    )  # fmt: skip
+    anchor_key: Annotated[SecretStr, AfterValidator(_keys)] | None = _setting(
+        None,
+        "Makes anchors that nobody without it can make. To change it, put the new key before the old ones: the first "
+        "one makes them, all are believed.",
+        "secrets of at least 16 characters, spaces between them",
+    )
+    anchor_seconds: float = _setting(
+        60.0, "How long what is written to the history may wait for its anchor.",
+        "a number from 1 to 86400", ge=1, le=86_400, allow_inf_nan=False,
     )  # fmt: skip
     drain_seconds: float = _setting(
         30.0, "How long what is in work may go on after SIGTERM, if it ends by then. 0 hands back at once.",

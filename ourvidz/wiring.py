@@ -17,8 +17,10 @@ from ourvidz._version import __version__
 from ourvidz.layers import SettingsError
 from ourvidz.processes.lifelines import Stop
 from ourvidz.settings import Settings
+from statemachine.anchor import Key, keys_of
 from statemachine.store import EventStore, open_store
 from workers import policy
+from workers.anchoring import Anchoring
 from workers.engine_process import EngineProcess
 from workers.engines.config import EngineConfig, WanScript
 from workers.ingress import Ingress, new_name
@@ -246,5 +248,19 @@ def ingresses(settings: Settings, store: EventStore) -> list[Ingress]:
 
 def supervisor(settings: Settings, store: EventStore) -> Supervisor:
     """A supervisor of this host."""
-    name = f"supervisor-{socket.gethostname()}-{os.getpid()}"
-    return Supervisor(store, HostClock(store), name=name, lease_seconds=settings.lease_seconds)
+    return Supervisor(store, HostClock(store), name=_supervisor_name(), lease_seconds=settings.lease_seconds)
+
+
+def anchoring(settings: Settings, store: EventStore) -> Anchoring:
+    """What a supervisor of this host anchors with."""
+    seconds, keys = settings.anchor_seconds, anchor_keys(settings)
+    return Anchoring(store, HostClock(store), name=_supervisor_name(), seconds=seconds, keys=keys)
+
+
+def anchor_keys(settings: Settings) -> list[Key]:
+    """The keys of the anchors: the one that makes them, then those that are believed."""
+    return [] if settings.anchor_key is None else keys_of(settings.anchor_key.get_secret_value())
+
+
+def _supervisor_name() -> str:
+    return f"supervisor-{socket.gethostname()}-{os.getpid()}"

@@ -1,4 +1,4 @@
-"""`ourvidz supervisor`: look at the leases, again and again."""
+"""`ourvidz supervisor`: look at the leases, again and again, and anchor what was written."""
 
 from typing import Final
 
@@ -18,13 +18,14 @@ log = structlog.get_logger()
 
 
 def main(settings: Settings, *, parent: int | None = None, tell: int | None = None) -> int:
-    """End leases that nobody renews, until told to stop. Any number of these may run.
+    """End leases that nobody renews and anchor the history, until told to stop. Any number of these may run.
 
     `tell` is the descriptor by which `up` hears how it is.
     """
     stop = Stop(parent).listen()
     store = wiring.checked_store(settings)
     supervisor = wiring.supervisor(settings, store)
+    anchoring = wiring.anchoring(settings, store)
     log.info("supervisor up", lease_seconds=settings.lease_seconds)
     pulse = Pulse()
     pulse.beat("leases", LOOP_SECONDS)
@@ -35,6 +36,7 @@ def main(settings: Settings, *, parent: int | None = None, tell: int | None = No
     with Telling.of(settings, condition, parent=tell) as telling:
         while not stop.draining.wait(min(settings.lease_seconds / 6, 2.0)):
             supervisor.tick()
+            anchoring.tick()
             pulse.beat("leases", LOOP_SECONDS)
         telling.stopping()
     store.close()

@@ -33,7 +33,7 @@ def written(connection: Connection) -> set[tuple[str, str]]:
         query = (
             "SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal "
             "UNION ALL SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' "
-            "UNION ALL SELECT proname, prosrc FROM pg_proc WHERE proname LIKE 'job_events%' "
+            "UNION ALL SELECT proname, prosrc FROM pg_proc WHERE proname LIKE '%append_only' "
             "UNION ALL SELECT viewname, definition FROM pg_views WHERE schemaname = 'public'"
         )
     rows = connection.execute(text(query)).all()
