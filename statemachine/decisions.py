@@ -28,6 +28,9 @@ POLICIES: Final[Mapping[str, Policy]] = {
     "permanent": Policy(budget=1, base=0.0, cap=0.0),
 }
 
+ERROR_CLASSES: Final = (*POLICIES, "crash", "cancelled")
+"""All that an error can be. The last two follow rules of their own, see `interrupt` and `cancel`."""
+
 CALLBACK_DELAYS: Final = (5.0, 30.0, 120.0, 600.0, 1800.0, 7200.0, 18000.0, 36000.0)
 """Seconds between the tries of a callback; nine tries in all."""
 
@@ -237,6 +240,7 @@ __all__ = [
     "CALLBACK_CRASH_BUDGET",
     "CALLBACK_DELAYS",
     "CRASH_BUDGET",
+    "ERROR_CLASSES",
     "POLICIES",
     "UNDELIVERABLE",
     "Policy",

@@ -6,7 +6,20 @@ from typing import Annotated
 import typer
 
 from ourvidz._version import __version__
-from ourvidz.cli import acts, config, database, deadletters, jobs, models, processes, queues, submit, watch, workers
+from ourvidz.cli import (
+    acts,
+    config,
+    database,
+    deadletters,
+    jobs,
+    models,
+    processes,
+    queues,
+    search,
+    submit,
+    watch,
+    workers,
+)
 from ourvidz.cli.face import Verbose, face_of, say, with_verbose
 
 
@@ -64,6 +77,7 @@ jobs_app = typer.Typer(
 for name, command in (
     ("submit", submit.submit),
     ("list", jobs.list_),
+    ("search", search.search),
     ("inspect", jobs.inspect),
     ("watch", watch.watch),
     ("rebuild", jobs.rebuild),

@@ -21,6 +21,14 @@ User = Annotated[str | None, typer.Option(help="Only jobs of this user.", metava
 Since = Annotated[str | None, typer.Option(help="Queued since: 2h, 3d, or an ISO time (UTC).", metavar="T")]
 Until = Annotated[str | None, typer.Option(help="Queued before, in the same forms.", metavar="T")]
 ErrorText = Annotated[str | None, typer.Option(help="Only jobs whose error contains this.", metavar="TEXT")]
+ErrorClass = Annotated[
+    str | None,
+    typer.Option("--error-class", help="Only jobs that met an error of this class, at the end or on the way."),
+]
+WorkerId = Annotated[
+    str | None,
+    typer.Option("--worker", help="Only jobs that a worker had whose id begins so, such as its host.", metavar="ID"),
+]
 By = Annotated[
     str | None, typer.Option(help="Who does it; your login name at this host when not given.", metavar="NAME")
 ]
@@ -38,6 +46,8 @@ class Choice:
     since: str | None
     until: str | None
     error: str | None
+    error_class: str | None
+    worker: str | None
     limit: int | None
     reason: str
     by: str | None
@@ -48,7 +58,8 @@ class Choice:
     @property
     def by_filter(self) -> bool:
         """Filters choose the jobs, and not ids."""
-        filters = (self.state, self.job_type, self.user, self.since, self.until, self.error, self.limit)
+        when = (self.since, self.until, self.limit)
+        filters = (self.state, self.job_type, self.user, self.error, self.error_class, self.worker, *when)
         if not self.ids and not any(filters):
             raise typer.BadParameter("wanted ids, or a filter such as --state, --user or --since")
         if self.ids and any(filters):
@@ -65,6 +76,8 @@ class Choice:
             since=self.since,
             until=self.until,
             error=self.error,
+            error_class=self.error_class,
+            worker=self.worker,
             limit=self.limit,
         )
 
@@ -78,9 +91,12 @@ def wanted(
     since: str | None,
     until: str | None,
     error: str | None,
+    error_class: str | None,
+    worker: str | None,
     limit: int | None,
 ) -> "Filter":
-    """The filter that the options name. Raises BadParameter for a state or a time that is none."""
+    """The filter that the options name. Raises BadParameter for a state, a class or a time that is none."""
+    from statemachine.decisions import ERROR_CLASSES
     from statemachine.states import State
     from statemachine.store.reading import Filter
 
@@ -88,6 +104,8 @@ def wanted(
     for name in state:
         if name not in known:
             raise typer.BadParameter(f"--state wants one of {', '.join(known)}, got {name!r}")
+    if error_class is not None and error_class not in ERROR_CLASSES:
+        raise typer.BadParameter(f"--error-class wants one of {', '.join(ERROR_CLASSES)}, got {error_class!r}")
     return Filter(
         states=list(state),
         job_type=job_type,
@@ -95,6 +113,8 @@ def wanted(
         since=parse_time(since, now),
         until=parse_time(until, now),
         error=error,
+        error_class=error_class,
+        worker=worker or None,
         limit=limit,
     )
 
@@ -109,6 +129,8 @@ def _choose(
     since: Since = None,
     until: Until = None,
     error: ErrorText = None,
+    error_class: ErrorClass = None,
+    worker: WorkerId = None,
     limit: Annotated[
         int | None, typer.Option(help="At most so many, the newest first; all when not given.", min=1)
     ] = None,
@@ -127,6 +149,8 @@ def _choose(
         since=since,
         until=until,
         error=error,
+        error_class=error_class,
+        worker=worker,
         limit=limit,
         reason=reason,
         by=by,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ourvidz.cli.choosing import ErrorText, Json, Since, States, Type, Until, User, wanted
+from ourvidz.cli.choosing import ErrorClass, ErrorText, Json, Since, States, Type, Until, User, WorkerId, wanted
 from ourvidz.cli.face import face_of, note, say, say_json
 
 JobId = Annotated[str, typer.Argument(help="A job's id, or its first characters.", metavar="ID", show_default=False)]
@@ -18,6 +18,8 @@ def list_(
     since: Since = None,
     until: Until = None,
     error: ErrorText = None,
+    error_class: ErrorClass = None,
+    worker: WorkerId = None,
     limit: Annotated[int, typer.Option(help="At most so many, the newest first.", min=1, max=100_000)] = 50,
     as_json: Json = False,
 ) -> None:
@@ -42,6 +44,8 @@ def list_(
             since=since,
             until=until,
             error=error,
+            error_class=error_class,
+            worker=worker,
             limit=limit,
         )
         with store.read() as connection:

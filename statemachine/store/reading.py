@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select
 
 from statemachine.errors import UnknownJob
 from statemachine.store.schema import (
     Row,
     dead_letters,
+    job_attempts,
     job_leases,
     jobs,
     queues,
@@ -24,7 +25,10 @@ SHOWN: Final = 4
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which jobs to list. Times bound `queued_at`; `error` is looked for in type and message, in any case."""
+    """Which jobs to list. Times bound `queued_at`; `error` is looked for in type and message, in any case.
+
+    `error_class` is that of the job or of any attempt of it; `worker` begins the id of whoever had any attempt of it.
+    """
 
     states: Sequence[str] = ()
     job_type: str | None = None
@@ -32,6 +36,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None = None
     until: datetime | None = None
     error: str | None = None
+    error_class: str | None = None
+    worker: str | None = None
     limit: int | None = 50
 
 
@@ -52,15 +58,16 @@ def resolve(connection: Connection, prefix: str) -> str:
 
 def list_jobs(connection: Connection, wanted: Filter) -> list[Row]:
     """Rows of `jobs` with `progress`, the newest first."""
-    return _jobs(connection, _fitting(_with_progress(), wanted))
+    return _jobs(connection, fitting(_with_progress(), wanted))
 
 
 def list_ids(connection: Connection, wanted: Filter) -> list[str]:
     """The ids of the jobs that `list_jobs` gives, in its order."""
-    return list(connection.scalars(_fitting(select(jobs.c.id), wanted)))
+    return list(connection.scalars(fitting(select(jobs.c.id), wanted)))
 
 
-def _fitting(query: Select[Any], wanted: Filter) -> Select[Any]:
+def fitting(query: Select[Any], wanted: Filter) -> Select[Any]:
+    """`query`, which selects from `jobs`, narrowed to what is wanted, the newest first."""
     query = query.order_by(jobs.c.queued_at.desc(), jobs.c.id).limit(wanted.limit)
     if wanted.states:
         query = query.where(jobs.c.state.in_(wanted.states))
@@ -80,7 +87,17 @@ def _fitting(query: Select[Any], wanted: Filter) -> Select[Any]:
                 func.lower(jobs.c.error_message).contains(part, autoescape=True),
             )
         )
+    if wanted.error_class is not None:
+        met = _any_attempt(job_attempts.c.error_class == wanted.error_class)
+        query = query.where(or_(jobs.c.error_class == wanted.error_class, met))
+    if wanted.worker is not None:
+        query = query.where(_any_attempt(job_attempts.c.worker_id.startswith(wanted.worker, autoescape=True)))
     return query
+
+
+def _any_attempt(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """By the key of `job_attempts`, job by job as they are looked at: there is no index that would have to be kept."""
+    return exists().where(job_attempts.c.job_id == jobs.c.id, condition)
 
 
 def jobs_by_id(connection: Connection, job_ids: Sequence[str]) -> list[Row]:
