@@ -73,26 +73,25 @@ def append(connection: Connection, group: list[Sealed]) -> list[Job | Conflict]:
 
 def write_events(connection: Connection, rows: list[Stored]) -> None:
     """Insert the rows as they are."""
-    connection.execute(
-        job_events.insert(),
-        [
-            {
-                "job_id": row.job_id,
-                "version": row.version,
-                "kind": row.kind,
-                "from_state": None if row.from_state is None else row.from_state.value,
-                "to_state": row.to_state.value,
-                "run": row.run,
-                "stage": row.stage,
-                "attempt": row.attempt,
-                "worker_id": row.worker_id,
-                "at": row.at,
-                "data": row.data,
-                "digest": row.digest,
-            }
-            for row in rows
-        ],
-    )
+    connection.execute(job_events.insert(), [event_row(row) for row in rows])
+
+
+def event_row(row: Stored) -> Row:
+    """The event's row in `job_events`, without its position."""
+    return {
+        "job_id": row.job_id,
+        "version": row.version,
+        "kind": row.kind,
+        "from_state": None if row.from_state is None else row.from_state.value,
+        "to_state": row.to_state.value,
+        "run": row.run,
+        "stage": row.stage,
+        "attempt": row.attempt,
+        "worker_id": row.worker_id,
+        "at": row.at,
+        "data": row.data,
+        "digest": row.digest,
+    }
 
 
 def _move(connection: Connection, ordered: list[Sealed]) -> set[str]:
