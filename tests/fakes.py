@@ -130,6 +130,12 @@ class MemoryBucket:
         data = self.objects.get((bucket, key))
         return None if data is None else data[:most]
 
+    def remove(self, bucket: str, key: str, *, seconds: float) -> None:
+        with around(self._effect, "bucket.remove"):
+            if self.failing:
+                raise self.failing.pop(0)
+            self.objects.pop((bucket, key), None)
+
     def url(self, bucket: str, key: str, *, how: Literal["public", "signed"], holds: int, seconds: float) -> str:
         """As the real ones, a signed one differs each time."""
         if self.failing:

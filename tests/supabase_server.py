@@ -178,6 +178,14 @@ def _handler(server: SupabaseServer) -> type[BaseHTTPRequestHandler]:
             else:
                 self._send(200, found[0], {"Content-Type": found[1], "ETag": hashlib.md5(found[0]).hexdigest()})
 
+        def do_DELETE(self) -> None:
+            if self._misbehaves(None) or not self._let_in():
+                return
+            if server.objects.pop(self.path.removeprefix(OBJECTS), None) is None:
+                self._say(*_REFUSALS["no_object"])
+            else:
+                self._say(200, {"message": "Successfully deleted"})
+
         def _sign(self, data: bytes) -> None:
             """A path below /storage/v1, and not a whole URL."""
             name = self.path.removeprefix(_SIGN)

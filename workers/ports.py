@@ -53,6 +53,9 @@ class Bucket(Protocol):
     def get(self, bucket: str, key: str, *, most: int, seconds: float) -> bytes | None:
         """The first `most` bytes of what is stored there, or None where nothing is. Changes nothing."""
 
+    def remove(self, bucket: str, key: str, *, seconds: float) -> None:
+        """Remove what is stored there, all versions of it. Where nothing is, or nothing any more, is a success."""
+
     def url(self, bucket: str, key: str, *, how: Literal["public", "signed"], holds: int, seconds: float) -> str:
         """Where anybody gets what is stored there; a signed URL `holds` for so many seconds and is a secret till then.
 

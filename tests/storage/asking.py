@@ -26,6 +26,10 @@ def get(storage: Bucket, *, key: str = KEY, most: int = 1_000_000, bucket: str =
     return storage.get(bucket, key, most=most, seconds=NEVER)
 
 
+def remove(storage: Bucket, *, key: str = KEY, bucket: str = "sdxl_image_fast") -> None:
+    storage.remove(bucket, key, seconds=NEVER)
+
+
 def signed(storage: Bucket, *, key: str = KEY, holds: int = 600, seconds: float = NEVER) -> str:
     return storage.url("sdxl_image_fast", key, how="signed", holds=holds, seconds=seconds)
 

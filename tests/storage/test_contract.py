@@ -7,7 +7,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.storage.asking import JOB, KEY, NEVER, USER, get, public, put, signed
+from tests.storage.asking import JOB, KEY, NEVER, USER, get, public, put, remove, signed
 from tests.storage.conftest import Read
 from workers.errors import GiveUp
 from workers.ports import Bucket
@@ -69,6 +69,27 @@ class TestEveryStorage:
     def test_nothing_is_got_by_a_key_but_a_built_one(self, storage: tuple[Bucket, Read], key: str) -> None:
         with pytest.raises(GiveUp, match="key must be"):
             get(storage[0], key=key)
+
+    def test_what_is_removed_is_gone_and_its_neighbour_is_not(self, storage: tuple[Bucket, Read]) -> None:
+        """As often as one asks, and whether or not it was ever there."""
+        other = f"{USER}/{JOB}_1.png"
+        put(storage[0], b"picture")
+        put(storage[0], b"another", key=other)
+        for _ in range(2):
+            remove(storage[0])
+            assert get(storage[0]) is None
+        assert get(storage[0], key=other) == b"another"
+
+    def test_what_was_removed_can_be_put_again(self, storage: tuple[Bucket, Read]) -> None:
+        put(storage[0], b"picture")
+        remove(storage[0])
+        put(storage[0], b"picture")
+        assert get(storage[0]) == b"picture"
+
+    @pytest.mark.parametrize("key", ["../../etc/passwd", f"../{USER}/{JOB}_0.png", f"{USER}/", ""])
+    def test_nothing_is_removed_by_a_key_but_a_built_one(self, storage: tuple[Bucket, Read], key: str) -> None:
+        with pytest.raises(GiveUp, match="key must be"):
+            remove(storage[0], key=key)
 
     @pytest.mark.parametrize(
         "key",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.asking import JOB, KEY, USER, get, public, put, signed
+from tests.storage.asking import JOB, KEY, USER, get, public, put, remove, signed
 from workers.errors import Misconfigured
 from workers.storage import LocalBucket
 
@@ -72,6 +72,33 @@ class TestLocal:
         (tmp_path / "sdxl_image_fast" / KEY).mkdir(parents=True)
         with pytest.raises(Misconfigured, match=r"does not give sdxl_image_fast/.*Is a directory"):
             get(LocalBucket(tmp_path))
+
+    def test_what_a_dead_writer_left_of_it_is_removed_too(self, tmp_path: Path) -> None:
+        put(LocalBucket(tmp_path), b"picture")
+        folder = tmp_path / "sdxl_image_fast" / USER
+        (folder / f".{JOB}_0.png.4711.tmp").write_bytes(b"pict")
+        remove(LocalBucket(tmp_path))
+        assert list(folder.iterdir()) == []
+
+    def test_a_disk_that_is_away_is_not_an_empty_one(self, tmp_path: Path) -> None:
+        """Otherwise an erased picture would come back with it."""
+        with pytest.raises(Misconfigured, match="is not there"):
+            remove(LocalBucket(tmp_path / "mount"))
+
+    def test_nothing_is_removed_through_a_link_that_leads_out(self, tmp_path: Path) -> None:
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (outside / f"{JOB}_0.png").write_bytes(b"picture")
+        (tmp_path / "root" / "sdxl_image_fast").mkdir(parents=True)
+        (tmp_path / "root" / "sdxl_image_fast" / USER).symlink_to(outside)
+        with pytest.raises(Misconfigured, match="leads out"):
+            remove(LocalBucket(tmp_path / "root"))
+        assert (outside / f"{JOB}_0.png").read_bytes() == b"picture"
+
+    def test_what_cannot_be_removed_is_said(self, tmp_path: Path) -> None:
+        (tmp_path / "sdxl_image_fast" / KEY).mkdir(parents=True)
+        with pytest.raises(Misconfigured, match=r"does not let go of sdxl_image_fast/.*Is a directory"):
+            remove(LocalBucket(tmp_path))
 
     def test_the_root_itself_may_be_a_link(self, tmp_path: Path) -> None:
         (tmp_path / "disk").mkdir()

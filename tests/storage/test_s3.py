@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.storage.asking import KEY, NEVER, S3_SECRET, Answering, Losing, closed_port, get, public, put, signed
+from tests.storage.asking import KEY, NEVER, S3_SECRET, Answering, Losing, closed_port, get, public, put, remove, signed
 from workers.errors import GiveUp, Misconfigured, TryAgain
 from workers.storage import open_storage
 
@@ -99,6 +99,29 @@ class TestS3:
             aws(server.url)
             with pytest.raises(end, match=f"answered {status}"):
                 get(open_storage("s3://pictures"))
+
+    def test_no_version_is_left_of_what_is_removed(self, s3: Any) -> None:
+        """A bucket with versioning only hides what is deleted."""
+        s3.put_bucket_versioning(Bucket="pictures", VersioningConfiguration={"Status": "Enabled"})
+        storage = open_storage("s3://pictures")
+        put(storage, b"picture")
+        put(storage, b"a later picture")
+        put(storage, b"another", key=f"{KEY[:-5]}1.png")
+        remove(storage)
+        remove(storage)
+        kept = s3.list_object_versions(Bucket="pictures")
+        assert [version["Key"] for version in kept["Versions"]] == [f"sdxl_image_fast/{KEY[:-5]}1.png"]
+        assert "DeleteMarkers" not in kept
+        s3.delete_object(Bucket="pictures", Key=kept["Versions"][0]["Key"], VersionId=kept["Versions"][0]["VersionId"])
+
+    @pytest.mark.parametrize(("status", "end"), [(503, TryAgain), (403, Misconfigured), (404, Misconfigured)])
+    def test_a_refusal_to_remove_is_not_a_removal(
+        self, aws: Callable[[str], None], status: int, end: type[Exception]
+    ) -> None:
+        with Answering(f"HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\nno") as server:
+            aws(server.url)
+            with pytest.raises(end, match=f"answered {status}"):
+                remove(open_storage("s3://pictures"))
 
     @pytest.mark.parametrize("answer", ["", "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"])
     def test_nothing_goes_on_beyond_its_seconds(self, aws: Callable[[str], None], answer: str) -> None:

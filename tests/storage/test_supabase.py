@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.storage.asking import KEY, NEVER, at, closed_port, get, public, put, signed
+from tests.storage.asking import KEY, NEVER, at, closed_port, get, public, put, remove, signed
 from tests.supabase_server import KEY as SERVICE_KEY
 from tests.supabase_server import Fault, SupabaseServer, payload_of
 from workers.errors import GiveUp, Misconfigured, TryAgain
@@ -99,6 +99,24 @@ class TestSupabase:
         supabase.misbehave(fault)
         with pytest.raises(end):
             get(at(supabase))
+
+    @pytest.mark.parametrize(
+        ("fault", "end"),
+        [
+            ("gateway_down", TryAgain),
+            ("denied", Misconfigured),
+            ("redirect", Misconfigured),
+            ("web_page", Misconfigured),
+        ],
+    )
+    def test_a_refusal_to_remove_is_not_a_removal(
+        self, supabase: SupabaseServer, fault: Fault, end: type[Exception]
+    ) -> None:
+        put(at(supabase), b"picture")
+        supabase.misbehave(fault)
+        with pytest.raises(end):
+            remove(at(supabase))
+        assert get(at(supabase)) == b"picture"
 
     def test_the_key_follows_no_redirect(self, supabase: SupabaseServer) -> None:
         with SupabaseServer("sdxl_image_fast") as elsewhere:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Final, Literal
 
-from workers.errors import Misconfigured, TryAgain
+from workers.errors import Misconfigured, StageEnds, TryAgain
 from workers.spool import write_durably
 from workers.storage.keys import check_bucket, split_key
 
@@ -41,10 +41,7 @@ class LocalBucket:
                 for leftover in folder.glob(f".{file}.*.tmp"):  # of a writer that died, or of this full disk
                     leftover.unlink(missing_ok=True)
         except OSError as error:
-            what = f"the storage folder {self.root} cannot take {bucket}/{key}: {os.strerror(error.errno or 0)}"
-            if error.errno in _TO_BE_MENDED:
-                raise Misconfigured(what, error_type="StorageUnwritable") from error
-            raise TryAgain(what, error_type="StorageError") from error
+            raise self._problem(error, f"cannot take {bucket}/{key}", "StorageUnwritable") from error
 
     def get(self, bucket: str, key: str, *, most: int, seconds: float) -> bytes | None:
         """See `Bucket.get`. A link in the file's place is nothing that was put here."""
@@ -58,10 +55,23 @@ class LocalBucket:
         except FileNotFoundError:
             return None
         except OSError as error:
-            what = f"the storage folder {self.root} does not give {bucket}/{key}: {os.strerror(error.errno or 0)}"
-            if error.errno in _TO_BE_MENDED:
-                raise Misconfigured(what, error_type="StorageUnreadable") from error
-            raise TryAgain(what, error_type="StorageError") from error
+            raise self._problem(error, f"does not give {bucket}/{key}", "StorageUnreadable") from error
+
+    def remove(self, bucket: str, key: str, *, seconds: float) -> None:
+        """See `Bucket.remove`. What a writer that died left of it goes too; a missing root is a disk that is away."""
+        user, file = split_key(key)
+        folder = self.root / check_bucket(bucket) / user
+        if not self.root.is_dir():
+            raise Misconfigured(f"the storage folder {self.root} is not there", error_type="StorageUnwritable")
+        try:
+            if not folder.exists():
+                return
+            self._within(folder)
+            for stored in (folder / file, *folder.glob(f".{file}.*.tmp")):
+                stored.unlink(missing_ok=True)
+            _fsync(folder)
+        except OSError as error:
+            raise self._problem(error, f"does not let go of {bucket}/{key}", "StorageUnwritable") from error
 
     def url(self, bucket: str, key: str, *, how: Literal["public", "signed"], holds: int, seconds: float) -> str:
         """See `Bucket.url`. The file:// URL of this host, either way: a folder signs nothing, and never runs out."""
@@ -77,11 +87,20 @@ class LocalBucket:
             if not folder.is_dir():
                 folder.mkdir(exist_ok=True)
                 _fsync(within)
+        self._within(folder)
+        return folder
+
+    def _within(self, folder: Path) -> None:
         if not folder.resolve().is_relative_to(self.root.resolve()):
             raise Misconfigured(
                 f"the storage folder {folder} is a link that leads out of {self.root}", error_type="StorageUnwritable"
             )
-        return folder
+
+    def _problem(self, error: OSError, what: str, mended: str) -> StageEnds:
+        said = f"the storage folder {self.root} {what}: {os.strerror(error.errno or 0)}"
+        if error.errno in _TO_BE_MENDED:
+            return Misconfigured(said, error_type=mended)
+        return TryAgain(said, error_type="StorageError")
 
 
 def _fsync(folder: Path) -> None:

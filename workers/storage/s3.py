@@ -60,6 +60,26 @@ class S3Bucket:
                 return None
         return bytes(stored)
 
+    def remove(self, bucket: str, key: str, *, seconds: float) -> None:
+        """See `Bucket.remove`. A bucket that keeps versions only hides what is deleted: so they go one by one."""
+        split_key(key)
+        name = f"{self.prefix}{check_bucket(bucket)}/{key}"
+        with self._asking(seconds):
+            marked = self._client.delete_object(Bucket=self.bucket, Key=name)
+            if "VersionId" in marked:
+                for version in self._versions(name):
+                    self._client.delete_object(Bucket=self.bucket, Key=name, VersionId=version)
+
+    def _versions(self, name: str) -> list[str]:
+        """All that is kept under that name, marks too."""
+        pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=name)
+        return [
+            kept["VersionId"]
+            for page in pages
+            for kept in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
+            if kept["Key"] == name
+        ]
+
     def url(self, bucket: str, key: str, *, how: Literal["public", "signed"], holds: int, seconds: float) -> str:
         """See `Bucket.url`. Made here, without asking: it runs out earlier where the credentials that signed it do."""
         split_key(key)

@@ -59,6 +59,15 @@ class SupabaseBucket:
             return None
         raise self._problem(reply)
 
+    def remove(self, bucket: str, key: str, *, seconds: float) -> None:
+        """See `Bucket.remove`. What caches have of a public one is gone when they come to ask again."""
+        split_key(key)
+        with self._wire.within(seconds):
+            reply = self._wire.send(self._request("DELETE", f"object/{check_bucket(bucket)}/{key}", {}))
+        gone = reply.status == 200 and isinstance(_json(reply), dict)
+        if not gone and _NO_OBJECT.isdisjoint(_meaning(reply)[1]):
+            raise self._problem(reply)
+
     def url(self, bucket: str, key: str, *, how: Literal["public", "signed"], holds: int, seconds: float) -> str:
         """See `Bucket.url`. Storage is asked for a signed one, and tells it as a path below its own address."""
         split_key(key)
