@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 
 import msgspec
-from sqlalchemy import Connection, Engine, Table, delete, select
+from sqlalchemy import Connection, Engine, delete, select
 
 from statemachine.job import Job
 from statemachine.store.claims import load_many
+from statemachine.store.comparing import Found, differences, found_rows, owner
 from statemachine.store.database import reading, transaction
 from statemachine.store.projections import rows_of, upsert
-from statemachine.store.schema import Row, job_events, jobs
+from statemachine.store.schema import job_events, jobs
 
 BATCH = 200
 
@@ -28,7 +29,8 @@ def rebuild(engine: Engine, job_ids: Sequence[str] | None = None) -> Iterator[Re
         with transaction(engine) as connection:
             # The rows are locked first, so that no append slips between reading the events and writing the rows.
             connection.execute(select(jobs.c.id).where(jobs.c.id.in_(batch)).order_by(jobs.c.id).with_for_update())
-            done = [_rebuild_one(connection, job) for job in load_many(connection, batch).values()]
+            found = found_rows(connection, batch)
+            done = [_rebuild_one(connection, job, found) for job in load_many(connection, batch).values()]
         yield from done
         after = batch[-1]
 
@@ -48,23 +50,9 @@ def _batch(engine: Engine, job_ids: Sequence[str] | None, after: str) -> list[st
     return sorted(found)[:BATCH]
 
 
-def _rebuild_one(connection: Connection, job: Job) -> Rebuilt:
-    changed = []
-    for table, rows in rows_of(job):
-        owner = table.c.id if table is jobs else table.c.job_id
-        found = [dict(row._mapping) for row in connection.execute(select(table).where(owner == job.id))]
-        if _same(table, found, rows):
-            continue
-        changed.append(table.name)
-        connection.execute(delete(table).where(owner == job.id))
-        upsert(connection, table, rows)
-    return Rebuilt(job_id=job.id, changed=tuple(changed))
-
-
-def _same(table: Table, found: list[Row], fresh: list[Row]) -> bool:
-    keys = [column.name for column in table.primary_key]
-
-    def order(row: Row) -> tuple[str, ...]:
-        return tuple(str(row[key]) for key in keys)
-
-    return sorted(found, key=order) == sorted(fresh, key=order)
+def _rebuild_one(connection: Connection, job: Job, found: Found) -> Rebuilt:
+    different, fresh = differences(job, found), dict(rows_of(job))
+    for table in different:
+        connection.execute(delete(table).where(table.c[owner(table)] == job.id))
+        upsert(connection, table, fresh[table])
+    return Rebuilt(job_id=job.id, changed=tuple(table.name for table in different))
