@@ -223,7 +223,7 @@ def _inspected(own: Fleet, job_id: str) -> str:
         text=True,
         check=True,
     ).stdout
-    return page[page.index("Rejected writes") :].split("\n\n")[0]
+    return page[page.index("Anomalies") :].split("\n\n")[0]
 
 
 def _between(begun: datetime, at: datetime) -> float:

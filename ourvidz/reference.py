@@ -1,11 +1,12 @@
 """The generated parts of the documentation: `python -m ourvidz.reference` writes them, a test compares.
 
-They stand between `<!-- generated: NAME -->` and `<!-- end -->` in docs/configuration.md and docs/cli.md.
+They stand between `<!-- generated: NAME -->` and `<!-- end -->` in the pages of docs/ that `PAGES` names.
 """
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +14,12 @@ import typer
 
 from ourvidz.cli.app import app
 from ourvidz.exit_codes import MEANINGS
+from ourvidz.inspect.anomalies import KINDS
+from ourvidz.inspect.why import REASONS
 from ourvidz.layers import FROM_FILES, NAMES, variable
 from ourvidz.settings import Settings, wanted
+
+PAGES: Final = ("configuration.md", "cli.md", "inspecting.md")
 
 _DERIVED: Final = {
     "database_url": "`ourvidz.sqlite` in `data_dir`",
@@ -60,12 +65,23 @@ def commands_text() -> str:
 
 def fill(text: str) -> str:
     """The text with every generated part made anew. Raises KeyError for a name that is none."""
-    makers = {"settings": settings_table, "exit codes": exit_codes_table, "commands": commands_text}
+    makers: dict[str, Callable[[], str]] = {
+        "settings": settings_table,
+        "exit codes": exit_codes_table,
+        "commands": commands_text,
+        "reasons": partial(_meanings, "Reason", REASONS),
+        "anomalies": partial(_meanings, "Anomaly", KINDS),
+    }
 
     def part(found: re.Match[str]) -> str:
         return f"<!-- generated: {found[1]} -->\n{makers[found[1]]()}\n<!-- end -->"
 
     return re.sub(r"<!-- generated: ([a-z ]+) -->\n.*?<!-- end -->", part, text, flags=re.DOTALL)
+
+
+def _meanings(name: str, meanings: Mapping[str, str]) -> str:
+    """Names on which programs rely, and what each says."""
+    return "\n".join([f"| {name} | Means |", "|---|---|", *(f"| `{one}` | {said} |" for one, said in meanings.items())])
 
 
 def _walk(path: str, command: Any) -> Iterator[tuple[str, Callable[..., Any], Any]]:
@@ -92,7 +108,7 @@ def _command(path: str, command: Any) -> str:
 
 def main() -> None:
     """Write the generated parts of docs/ anew."""
-    for name in ("configuration.md", "cli.md"):
+    for name in PAGES:
         file = Path(__file__).parent.parent / "docs" / name
         file.write_text(fill(file.read_text("utf-8")), "utf-8")
 

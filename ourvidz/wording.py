@@ -25,6 +25,17 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def brief(seconds: float) -> str:
+    """`42 ms`, `0.4 s`, `12 s`, `3m 05s`, `2h 10m`, `3d 04h`: at most seven characters, for columns."""
+    if seconds < 59.5:
+        return duration(seconds)
+    whole = round(seconds)
+    for size, unit, smaller, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            return f"{whole // size}{unit} {whole % size // smaller:02d}{name}"
+    return f"{whole} s"
+
+
 def since(moment: datetime, now: datetime) -> str:
     """How long ago, as a duration; never negative, since two clocks may differ."""
     return duration(max(0.0, (now - moment).total_seconds()))

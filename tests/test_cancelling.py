@@ -99,7 +99,7 @@ def test_a_paused_queue_waits_and_a_resend_is_the_same_message(running: tuple[Se
     assert (first.id, first.body) == (again.id, again.body)
     assert wait_until(lambda: service.store.finished(job_id), 30) is not None
     page = " ".join(ourvidz(service, "jobs", "inspect", job_id).stdout.split())  # its lines break where they may
-    assert "run 2 tells again: requeued" in page
+    assert "had it told again, run 2: its rows" in page
     assert "its rows were not there" in page
 
 

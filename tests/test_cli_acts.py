@@ -55,7 +55,7 @@ def test_cancel_says_what_comes_of_it_and_inspect_who_and_why(base: Run) -> None
         "queued",
     )
     assert told["actions"] == []
-    assert "by ada: ordered twice" in base("jobs", "inspect", job_id).stdout
+    assert "ada asked for its end: ordered twice" in base("jobs", "inspect", job_id).stdout
     again = base("jobs", "cancel", job_id)
     assert (again.returncode, again.stdout) == (ExitCode.REFUSED, "")
     assert again.stderr.startswith(f"job {job_id} cannot be cancelled: it is decided as cancelled at 20")

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ourvidz import reference
 from ourvidz.inspect.document import document
+from ourvidz.inspect.sections import page_of
 from ourvidz.inspect.sentence import sentence
 from ourvidz.inspect.terminal import render
 from ourvidz.masking import mask, mask_value
@@ -24,13 +25,16 @@ SENTENCES = {
     "no_worker_for_its_model": "Queued for 12 min 4 s because the only running worker does not take sdxl_image_fast, "
     "which needs the model lustify_sdxl; it starts as soon as one does.",
     "running_at_step_7": "Generating for 7.5 s on gpu-1-3f9c (cuda:0), step 7 of 15, about 8 s left; "
-    "then it is uploaded.",
+    "then it is uploaded; nothing that it has drawn is kept yet.",
     "interrupted": "Generating was interrupted 4 s ago after step 7 of 15 (engine crashed: exit code -9) and is next "
-    "in line; it goes on from step 7 as soon as gpu-1-3f9c is free.",
+    "in line; it goes on from step 7 as soon as gpu-1-3f9c is free; "
+    "what it has up to step 7 is safe in the spool of gpu.",
     "resumed": "Generating for 3 s on cpu-2-77aa (cpu), step 10 of 15, about 5 s left, resumed from step 7 after the "
-    "first attempt was interrupted (engine crashed: exit code -9); then it is uploaded.",
+    "first attempt was interrupted (engine crashed: exit code -9); then it is uploaded; "
+    "what it has up to step 7 is safe in the spool of gpu.",
     "waiting_for_a_retry": "Uploading failed 0.4 s ago (StorageAway: file storage at https://files.example/?… "
-    "connection refused); next try in 1.6 s, at 12:00:12 UTC (third of 10 tries).",
+    "connection refused); next try in 1.6 s, at 12:00:12 UTC (third of 10 tries); "
+    "its 3 pictures are safe in the spool of gpu.",
     "refused_payload": "Failed 3 min 10 s ago, when it arrived: its payload was refused "
     "(config.num_images must be 1, 3 or 6, got 4); its receiver was told.",
     "completed": "Completed 3 min 20 s ago with 3 pictures in sdxl_image_fast, 9.8 s after it was queued; "
@@ -45,7 +49,7 @@ def page(told: dict[str, Any], width: int, *, events: bool = False) -> str:
     """What a terminal of that width shows, without the spaces at the ends of its lines."""
     console = Console(width=width, color_system=None, highlight=False, force_terminal=False)
     with console.capture() as capture:
-        console.print(render(told, width=width, events=events))
+        console.print(render(page_of(told, events=events), width=width))
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
@@ -76,7 +80,7 @@ def test_no_line_is_wider_than_the_terminal(fate: str, width: int) -> None:
 def test_the_document_is_json_and_documented(fate: str) -> None:
     told = document(FATES[fate]())
     assert json.loads(json.dumps(told)) == told
-    text = (Path(reference.__file__).parent.parent / "docs" / "cli.md").read_text("utf-8")
+    text = (Path(reference.__file__).parent.parent / "docs" / "inspecting.md").read_text("utf-8")
     assert [key for key in told if f"`{key}`" not in text] == []
 
 
@@ -107,7 +111,7 @@ def test_a_job_whose_files_are_elsewhere_says_where_and_for_how_long() -> None:
     assert told == (
         "Generating was interrupted 4 s ago after step 7 of 15 (engine crashed: exit code -9) and waits because its "
         "files are on gpu-2, which was heard 12 s ago; it goes on from step 7 there, or without them on another host "
-        "in 18 s."
+        "in 18 s; what it has up to step 7 is safe in the spool of gpu-2."
     )
 
 
@@ -120,7 +124,8 @@ def test_a_job_that_may_be_taken_here_says_nothing_of_files(seen: float, spool: 
     there = worker(life.now, seen=seen, worker_id="gpu-2-1111", spool="gpu-2")
     here = worker(life.now, "sdxl_image_fast", spool="gpu-1")
     told = sentence(life.seen(there, here, place=0, spool=spool, spool_grace=grace))
-    assert told.endswith("and is next in line; it goes on from step 7 as soon as gpu-1-3f9c is free.")
+    assert " and is next in line; it goes on from step 7 as soon as gpu-1-3f9c is free; " in told
+    assert "files" not in told
 
 
 def test_a_lane_that_waits_for_its_set_up_is_quoted() -> None:
@@ -135,7 +140,7 @@ def test_a_lease_that_ran_out_says_that_nobody_works() -> None:
     told = sentence(life.seen(worker(life.now, "sdxl_image_fast", seen=45.0)))
     assert told == (
         f"Generating stands still: {WORKER} (cuda:0) was last heard 45 s ago and its lease ended 15 s ago; "
-        "a supervisor hands the job on."
+        "a supervisor hands the job on; nothing that it has drawn is kept yet."
     )
 
 
@@ -144,7 +149,7 @@ def test_a_wrong_set_up_costs_no_attempt_and_the_sentence_says_it() -> None:
     life.trouble("the storage folder is full", "StorageUnwritable", "misconfiguration").wait(5)
     told = sentence(life.seen(worker(life.now, "sdxl_image_fast")))
     assert told.startswith("Uploading waits for the set-up to be mended (the storage folder is full); next try in 10 s")
-    assert told.endswith("(it costs the job no attempt).")
+    assert told.endswith("(it costs the job no attempt); its 3 pictures are safe in the spool of gpu.")
 
 
 def test_a_callback_that_waits_tells_the_outcome_first() -> None:
@@ -179,9 +184,9 @@ def test_what_operators_did_stands_between_the_attempts() -> None:
         shown.index(part)
         for part in (
             "generating      1",
-            "asked to end, 2026-07-05 12:00:02 UTC by ada: wrong prompt",
+            "· 12:00:02 +2 s  ada asked for its end: wrong prompt",
             "callback        1  12:00:03",
-            "run 2 tells again: requeued 2026-07-05 12:01:03 UTC by bob: its rows were not there",
+            "· 12:01:03 +1m 03s  bob had it told again, run 2: its rows were not there",
             "callback        1  12:01:03",
             "Possible now",
             f"ourvidz callbacks resend {life.job.id}",
@@ -226,7 +231,9 @@ def test_rejected_writes_are_shown() -> None:
         "id": 1, "job_id": life.job.id, "worker_id": "old", "token": 1, "found_token": 3, "version": 4,
         "found_version": 6, "kinds": "checkpointed", "reason": "the lease with token 1 has ended", "at": life.now,
     }  # fmt: skip
-    assert "the lease with token 1 has ended" in page(document(life.seen(rejected=[refused])), 80)
+    shown = page(document(life.seen(rejected=[refused])), 140)
+    assert "· 12:00:02 +2 s  old was refused what it wrote: checkpointed" in shown
+    assert "old was refused checkpointed at 12:00:02: the lease with token 1 has ended" in shown
 
 
 def test_an_erased_prompt_and_an_unknown_kind_do_no_harm() -> None:

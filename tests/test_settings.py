@@ -174,7 +174,7 @@ def test_the_variables_of_the_tests_and_empty_ones_are_no_settings() -> None:
     assert settings.redis_url is None
 
 
-@pytest.mark.parametrize("name", ["configuration.md", "cli.md"])
+@pytest.mark.parametrize("name", reference.PAGES)
 def test_the_documentation_says_what_the_program_does(name: str) -> None:
     """Run `python -m ourvidz.reference` when this fails."""
     text = (Path(reference.__file__).parent.parent / "docs" / name).read_text("utf-8")

@@ -11,6 +11,7 @@ from ourvidz.cli import (
     config,
     database,
     deadletters,
+    inspect,
     jobs,
     models,
     processes,
@@ -78,11 +79,13 @@ for name, command in (
     ("submit", submit.submit),
     ("list", jobs.list_),
     ("search", search.search),
-    ("inspect", jobs.inspect),
+    ("inspect", inspect.inspect),
+    ("why", inspect.why),
     ("watch", watch.watch),
     ("rebuild", jobs.rebuild),
     ("cancel", acts.cancel),
     ("retry", acts.retry),
+    ("erase", erase.erase),
 ):
     jobs_app.command(name)(with_verbose(command))
 app.add_typer(jobs_app, name="jobs")

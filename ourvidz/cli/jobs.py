@@ -1,4 +1,4 @@
-"""`jobs list`, `jobs inspect` and `jobs rebuild`."""
+"""`jobs list` and `jobs rebuild`."""
 
 from typing import Annotated
 
@@ -6,8 +6,6 @@ import typer
 
 from ourvidz.cli.choosing import ErrorClass, ErrorText, Json, Since, States, Type, Until, User, WorkerId, wanted
 from ourvidz.cli.face import face_of, note, say, say_json
-
-JobId = Annotated[str, typer.Argument(help="A job's id, or its first characters.", metavar="ID", show_default=False)]
 
 
 def list_(
@@ -59,34 +57,6 @@ def list_(
             note(f"the newest {limit} of them; --limit shows more")
     else:
         note("no job fits" if numbers else "there are no jobs yet; `ourvidz jobs submit` makes one")
-
-
-def inspect(
-    ctx: typer.Context,
-    job_id: JobId,
-    events: Annotated[bool, typer.Option("--events", help="Show the raw history too.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Tell one job's story: how it stands, what was asked, and what happened, attempt by attempt.
-
-    \b
-    Example:
-        ourvidz jobs inspect 7f3a
-        ourvidz jobs inspect 7f3a --json | jq .attempts
-    """
-    face = face_of(ctx)
-    with face.store() as store:
-        from ourvidz.inspect.document import document
-        from ourvidz.inspect.reading import situation_of
-
-        told = document(situation_of(store, job_id, spool_grace=face.spool_grace()))
-    if as_json:
-        say_json(told)
-        return
-    from ourvidz.inspect.terminal import render
-
-    console = face.console()
-    console.print(render(told, width=console.width, events=events))
 
 
 def rebuild(

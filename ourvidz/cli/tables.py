@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ourvidz.inspect.situation import is_alive
-from ourvidz.inspect.timeline import STYLES
 from ourvidz.masking import mask
+from ourvidz.tones import STYLES, style_of
 from ourvidz.wording import clause, printable, since, stamp
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def matches_table(found: "list[tuple[dict[str, Any], list[Excerpt]]]", now: date
 def _job(row: dict[str, Any], now: datetime, width: int) -> list[Text]:
     return [
         Text(row["id"] if width >= 100 else row["id"][:8]),
-        Text(row["state"], style=STYLES.get(row["state"], "")),
+        Text(row["state"], style=style_of(row["state"])),
         Text(row["job_type"] or "?"),
         Text(since(row["queued_at"], now)),
     ]
@@ -103,7 +103,7 @@ def queues_table(found: "list[Queue]", now: datetime, lists: dict[str, int]) -> 
             Text(printable(queue.name)),
             *(Text(number) for number in numbers),
             Text(str(lists[queue.name]) if queue.name in lists else "-"),
-            Text(pause_of(queue, now), style="yellow" if paused else ""),
+            Text(pause_of(queue, now), style=STYLES["warn"] if paused else ""),
         )
     return table
 

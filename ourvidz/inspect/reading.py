@@ -1,7 +1,12 @@
-"""Reading a job and its surroundings from the store."""
+"""Reading a job and its surroundings from the store: as it is, or as it was."""
+
+from datetime import datetime
 
 from ourvidz.inspect.situation import Situation
 from ourvidz.layers import SPOOL_GRACE_SECONDS
+from ourvidz.wording import stamp
+from statemachine.errors import Refused
+from statemachine.job import Stored
 from statemachine.store import EventStore
 from statemachine.store.codec import replay
 from statemachine.store.reading import lease, list_workers, paused_queue, place, rejected, resolve
@@ -34,3 +39,39 @@ def situation_of(store: EventStore, prefix: str, *, spool_grace: float = SPOOL_G
         spool=held["spool_host"] if held is not None and job.worker_id is None else None,
         spool_grace=spool_grace,
     )
+
+
+def situation_at(store: EventStore, prefix: str, at: int | datetime) -> Situation:
+    """The job as it was right after the event of version `at`, or at that time. Raises UnknownJob and Refused.
+
+    What its history tells, and the refused writes, which are dated. Of its leases, of the workers and of the queue
+    nobody keeps what they were.
+    """
+    with store.read() as connection:
+        job_id = resolve(connection, prefix)
+        refused = rejected(connection, job_id)
+    whole = store.history(job_id)
+    history = _until(whole, at, store.now())
+    moment = at if isinstance(at, datetime) else history[-1].at
+    return Situation(
+        job=replay(job_id, history),
+        history=history,
+        now=moment,
+        content=store.content(job_id),
+        rejected=[row for row in refused if row["at"] <= moment],
+        past=True,
+    )
+
+
+def _until(history: list[Stored], at: int | datetime, now: datetime) -> list[Stored]:
+    job_id = history[0].job_id
+    if isinstance(at, datetime):
+        if at > now:
+            raise Refused(f"{stamp(at)} is not over: nobody knows yet how job {job_id} will be")
+        before = [row for row in history if row.at <= at]
+        if not before:
+            raise Refused(f"job {job_id} came at {stamp(history[0].at)}: at {stamp(at)} there was none")
+        return before
+    if not 1 <= at <= len(history):
+        raise Refused(f"job {job_id} has had the versions 1 to {len(history)}, not {at}")
+    return history[:at]

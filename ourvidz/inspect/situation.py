@@ -16,7 +16,11 @@ GONE: Final = frozenset({"stopped", "dead", "lost"})
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
-    """A job with its surroundings, as one snapshot of the database gave them. Rows are those of `store.reading`."""
+    """A job with its surroundings, as one snapshot of the database gave them. Rows are those of `store.reading`.
+
+    `past`: this is how it was at `now`, which is over. Only the history is known of that; workers, leases and queues
+    keep no history. `differing` names the tables whose rows of this job are not what its history says.
+    """
 
     job: Job
     history: list[Stored]
@@ -29,6 +33,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     paused: dict[str, Any] | None = None
     spool: str | None = None
     spool_grace: float = 0.0
+    past: bool = False
+    differing: tuple[str, ...] = ()
 
     @property
     def living(self) -> list[dict[str, Any]]:
@@ -43,16 +49,20 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
         return [worker for worker in taking if telling or self.job.job_type in worker["job_types"]]
 
     @property
-    def spool_heard_at(self) -> datetime | None:
-        """When a worker was last heard of in the spool that has the job's files."""
-        return max(
-            (worker["last_seen_at"] for worker in self.workers if worker.get("spool") == self.spool), default=None
-        )
+    def files_at(self) -> str | None:
+        """The spool that has the job's files, as far as a lease tells."""
+        return self.spool if self.lease is None else self.lease.get("spool_host")
+
+    @property
+    def files_heard_at(self) -> datetime | None:
+        """When a worker was last heard of in that spool."""
+        there = self.files_at
+        return max((row["last_seen_at"] for row in self.workers if row.get("spool") == there), default=None)
 
     @property
     def kept_until(self) -> datetime | None:
         """Until when nobody takes the job but workers in the spool that has its files; None where everybody may."""
-        heard, due = self.spool_heard_at, self.job.due_at
+        heard, due = self.files_heard_at, self.job.due_at
         if self.spool is None or heard is None or due is None or self.job.state is State.CALLBACK:
             return None
         until = min(heard, due) + timedelta(seconds=self.spool_grace)

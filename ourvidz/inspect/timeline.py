@@ -1,38 +1,31 @@
-"""The attempts of a job, one row each, with the run drawn as a bar, and what operators did between them.
+"""What happened to a job, in order: time in the queue, attempts, and what others did between them.
 
-Works on the document of `inspection`.
+Works on the document.
 """
 
-import textwrap
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from rich.text import Text
+from ourvidz.inspect.page import Remark, Step, Timeline
+from ourvidz.tones import tone_of
+from ourvidz.wording import clause, duration
 
-from ourvidz.wording import clause, clock, duration, printable, stamp
+LEAST: Final = 0.001
+"""Seconds that a bar's full length stands for at least."""
 
-STYLES: Final = {
-    "succeeded": "green",
-    "skipped": "green",
-    "completed": "green",
-    "retry": "yellow",
-    "interrupted": "yellow",
-    "assets lost": "yellow",
-    "refs lost": "yellow",
-    "superseded": "yellow",
-    "cancelled": "magenta",
-    "failed": "red",
-    "running": "cyan",
-    "generating": "cyan",
-    "uploading": "cyan",
-    "enhancing": "cyan",
-    "fetching_refs": "cyan",
-    "callback": "cyan",
-}
-WIDE: Final = 110
-_FIXED: Final = 68
-"""Columns of the timeline without its bars."""
+
+def timeline(d: dict[str, Any]) -> Timeline | None:
+    """The whole of it; None where nothing has happened yet."""
+    began, now = moment(d["times"]["queued_at"] or d["now"]), moment(d["now"])
+    steps = [*_waits(d, began, now), *_attempts(d, began, now)]
+    remarks = [*_acts(d, began), *_refused(d, began), *_lost(d, began)]
+    if not steps and not remarks:
+        return None
+    # A remark stands before the attempt that begins at the same time: who requeues comes before what is requeued.
+    entries: list[Step | Remark] = sorted([*remarks, *steps], key=lambda entry: entry.at)
+    longest = max([(step.wait or 0.0) + (step.run or 0.0) for step in steps], default=0.0)
+    return Timeline(entries=entries, longest=max(longest, LEAST), began=began)
 
 
 def moment(text: str) -> datetime:
@@ -40,83 +33,84 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def timeline(d: dict[str, Any], width: int) -> Iterator[Text]:
-    """The rows for a terminal of `width` columns; what went wrong stands beneath its attempt."""
-    now = moment(d["now"])
-    wide = width >= WIDE
-    where_width = 28 if wide else 0
-    bar_width = max(6, min(40, width - _FIXED - where_width))
-    attempts = d["attempts"]
-    runs = [_ran(attempt, now) for attempt in attempts]
-    longest = max([*runs, 0.001])
-    head = f"  {'stage':<13} try  {'UTC':<8}  {'wait':>10}  {'run':>10}  {'':<{bar_width}}  outcome"
-    if attempts:
-        yield Text(f"{head:<{_FIXED + bar_width - 2}}" + ("  where" if wide else ""), style="dim")
-    before, day = None, moment(d["times"]["queued_at"] or d["now"]).date()
-    acts = list(d["acts"])
-    for attempt, ran in zip(attempts, runs, strict=True):
-        while acts and (acts[0]["run"], acts[0]["at"]) <= (attempt["run"], attempt["started_at"]):
-            yield _act(acts.pop(0), width)
-        if (started := moment(attempt["started_at"])).date() != day:
-            day = started.date()
-            yield Text(f"  {day}", style="dim")
-        outcome = attempt["outcome"] or "running"
-        style = STYLES.get(outcome, "")
-        line = Text(
-            f"  {attempt['stage']:<13} {attempt['attempt']:>3}  {clock(started)}  "
-            f"{duration(attempt['wait_seconds']):>10}  {duration(ran):>10}  "
-        )
-        line.append(f"{'█' * max(1, round(ran / longest * bar_width)):<{bar_width}}", style=style)
-        line.append(f"  {outcome:<11}", style=style)
-        where = _where(attempt)
-        moved = attempt["worker_id"] != before
-        if wide:
-            line.append(f"  {where}", style="dim")
-        line.truncate(width, overflow="ellipsis")
-        line.rstrip()
-        yield line
-        notes = [] if wide or not moved else [f"on {where}"]
-        if attempt["message"] or attempt["error_type"]:
-            notes.append(_why(attempt))
-        before = attempt["worker_id"]
-        if notes:
-            yield _indented("; ".join(notes), width)
-    yield from (_act(act, width) for act in acts)
-
-
-def _ran(attempt: dict[str, Any], now: datetime) -> float:
-    if attempt["run_seconds"] is not None:
-        return float(attempt["run_seconds"])
-    return max(0.0, (now - moment(attempt["started_at"])).total_seconds())
-
-
-def _where(attempt: dict[str, Any]) -> str:
-    worker = clause(attempt["worker_id"] or "?", 60)
-    return f"{worker} ({attempt['device']})" if attempt["device"] else worker
-
-
-def _why(attempt: dict[str, Any]) -> str:
+def why_ended(attempt: dict[str, Any]) -> str:
+    """What an attempt met, in one line; empty for one that met nothing."""
     kind, message = attempt["error_type"], attempt["message"]
+    if not kind and not message:
+        return ""
     said = clause(f"{kind}: {message}" if kind and message and kind != message else kind or message, 400)
     again = f"; again after {duration(attempt['delay'])}" if attempt["delay"] is not None else ""
     return said + again + ("" if attempt["counts"] else " (costs no attempt)")
 
 
-def _indented(text: str, width: int) -> Text:
-    # Wrapped by hand: rich has no hanging indent, and a table would widen the columns above it.
-    lines = textwrap.wrap(printable(text), max(20, width - 21), break_on_hyphens=False)
-    return Text("\n".join(f"{'':>21}{line}" for line in lines), style="dim")
+def _waits(d: dict[str, Any], began: datetime, now: datetime) -> Iterator[Step]:
+    for wait in d["queue_waits"]:
+        since, until = moment(wait["since"]), wait["until"]
+        yield Step(
+            at=since,
+            after=(since - began).total_seconds(),
+            stage="queued",
+            attempt=None,
+            wait=max(0.0, ((now if until is None else moment(until)) - since).total_seconds()),
+            run=None,
+            outcome="waiting" if until is None else "",
+            where="",
+        )
 
 
-def _act(act: dict[str, Any], width: int) -> Text:
-    """What an operator did, when and why."""
-    why = f": {clause(act['reason'])}" if act["reason"] else ""
-    when = f"{stamp(moment(act['at']))} by {clause(act['by'])}{why}"
-    if act["kind"] == "cancel_requested":
-        said = f"asked to end, {when}"
-    elif act["stage"] == "callback":
-        said = f"run {act['run']} tells again{', as a new message' if act['as_new'] else ''}: requeued {when}"
-    else:
-        said = f"run {act['run']} from {act['stage']}: requeued {when}"
-    lines = textwrap.wrap(printable(said), max(20, width - 4), break_on_hyphens=False)
-    return Text("\n".join(f"  {'  ' if index else ''}{line}" for index, line in enumerate(lines)), style="dim")
+def _attempts(d: dict[str, Any], began: datetime, now: datetime) -> Iterator[Step]:
+    for attempt in d["attempts"]:
+        started, outcome = moment(attempt["started_at"]), attempt["outcome"] or "running"
+        ran = attempt["run_seconds"]
+        worker = clause(attempt["worker_id"] or "?", 60)
+        notes = []
+        if why := why_ended(attempt):
+            notes.append(why)
+        if attempt["wasted_seconds"]:
+            notes.append(f"{duration(attempt['wasted_seconds'])} of device time for nothing")
+        yield Step(
+            at=started,
+            after=(started - began).total_seconds(),
+            stage=attempt["stage"],
+            attempt=attempt["attempt"],
+            wait=attempt["wait_seconds"],
+            run=max(0.0, (now - started).total_seconds()) if ran is None else float(ran),
+            outcome=outcome,
+            where=f"{worker} ({attempt['device']})" if attempt["device"] else worker,
+            tone=tone_of(outcome),
+            notes=tuple(notes),
+        )
+
+
+def _acts(d: dict[str, Any], began: datetime) -> Iterator[Remark]:
+    """What operators did, when and why."""
+    for act in d["acts"]:
+        at, by = moment(act["at"]), clause(act["by"] or "somebody")
+        why = f": {clause(act['reason'])}" if act["reason"] else ""
+        if act["kind"] == "cancel_requested":
+            said = f"{by} asked for its end{why}"
+        elif act["stage"] == "callback":
+            said = f"{by} had it told again{', as a new message' if act['as_new'] else ''}, run {act['run']}{why}"
+        else:
+            said = f"{by} requeued it, run {act['run']} from {act['stage']}{why}"
+        yield Remark(at=at, after=(at - began).total_seconds(), said=said, tone="odd")
+
+
+def _refused(d: dict[str, Any], began: datetime) -> Iterator[Remark]:
+    for row in d["rejected_writes"]:
+        at = moment(row["at"])
+        said = f"{clause(row['worker_id'] or 'somebody', 60)} was refused what it wrote: {clause(row['kinds'], 100)}"
+        yield Remark(at=at, after=(at - began).total_seconds(), said=said, tone="warn")
+
+
+def _lost(d: dict[str, Any], began: datetime) -> Iterator[Remark]:
+    """Interruptions of a worker that had not begun: no attempt tells of them."""
+    for one in d["interruptions"]:
+        if one["attempt"] is not None:
+            continue
+        at = moment(one["at"])
+        detail = f": {clause(one['detail'])}" if one["detail"] else ""
+        costs = "" if one["counts"] else " (costs no attempt)"
+        who = clause(one["worker_id"] or "its worker", 60)
+        said = f"{who} had not begun {one['stage']} when the lease ended ({clause(one['reason'])}{detail}){costs}"
+        yield Remark(at=at, after=(at - began).total_seconds(), said=said, tone="warn")

@@ -1,0 +1,79 @@
+"""A job's page as plain values: what the terminal and the web page both draw."""
+
+from datetime import datetime
+
+import msgspec
+
+from ourvidz.tones import Tone
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """A piece of text and how it is meant. The text is foreign: whoever draws it makes it harmless."""
+
+    text: str
+    tone: Tone = ""
+
+
+class Grid(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows of equal length. `right` are the columns that hold numbers. Only the last column may wrap."""
+
+    rows: list[list[Cell]]
+    head: tuple[str, ...] = ()
+    caption: str | None = None
+    right: frozenset[int] = frozenset()
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the timeline: a time in the queue or an attempt at a stage. `attempt` counts within the run.
+
+    `after` is from the job's arrival, in seconds like the others. `notes` are what there is to say beneath it.
+    """
+
+    at: datetime
+    after: float
+    stage: str
+    attempt: int | None
+    wait: float | None
+    run: float | None
+    outcome: str
+    where: str
+    tone: Tone = ""
+    notes: tuple[str, ...] = ()
+
+
+class Remark(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened between the steps: an operator's act, a refused write, a worker that was lost before it began."""
+
+    at: datetime
+    after: float
+    said: str
+    tone: Tone = ""
+
+
+class Timeline(msgspec.Struct, frozen=True, kw_only=True):
+    """Steps and remarks as they happened. A bar's full length is `longest` seconds of waiting and running."""
+
+    entries: list[Step | Remark]
+    longest: float
+    began: datetime
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the page under a title."""
+
+    title: str
+    parts: list[Grid | Timeline]
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole of it. `moment` is None, or says that this is how the job was, and when."""
+
+    title: str
+    sentence: Cell
+    moment: str | None
+    sections: list[Section]
+
+
+def pairs(rows: list[tuple[str, str]]) -> Grid:
+    """Labels and what they name."""
+    return Grid(rows=[[Cell(label, "dim"), Cell(value)] for label, value in rows])
