@@ -85,7 +85,6 @@ for name, command in (
     ("rebuild", jobs.rebuild),
     ("cancel", acts.cancel),
     ("retry", acts.retry),
-    ("erase", erase.erase),
 ):
     jobs_app.command(name)(with_verbose(command))
 app.add_typer(jobs_app, name="jobs")
