@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from docs import daily_columns
+
 TABLES: Final[dict[str, str]] = {
     "job_events": "The truth, append-only. One row per fact; the projections are made from it.",
     "jobs": "One row per job: how its history adds up. A projection.",
@@ -33,6 +35,7 @@ TABLES: Final[dict[str, str]] = {
     "report_model_loads": "A view: one row per model that a device loaded.",
     "report_expectations": "A view: how long the generation of a job type should take, by how many assets it makes.",
     "report_performance": "A view: one row per job with a result, its generation beside what is expected of its type.",
+    **daily_columns.TABLES,
     "retention_door": "Empty but inside a transaction that deletes events; see below.",
 }
 
@@ -465,6 +468,7 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "performance_ratio": "device_seconds / most_seconds. The callback's own is against what its payload expected",
         "pace": "faster than the range, as expected, or slower",
     },
+    **daily_columns.COLUMNS,
     "retention_door": {
         "id": "any number",
         "opened_by": "who",

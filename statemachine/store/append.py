@@ -14,6 +14,7 @@ from statemachine.events import Event
 from statemachine.job import Job, Stored
 from statemachine.store.codec import canonical, seal_all
 from statemachine.store.projections import IMMUTABLE, job_row, upsert, write_details
+from statemachine.store.rolling import touch
 from statemachine.store.schema import Row, job_events, job_leases, job_payloads, jobs, rejected_writes
 
 GROUP: Final = 200
@@ -60,6 +61,9 @@ def append(connection: Connection, group: list[Sealed]) -> list[Job | Conflict]:
     if winners:
         write_events(connection, [row for sealed in winners for row in sealed.rows])
         write_details(connection, [(sealed.before, sealed.after) for sealed in winners])
+        left = [sealed.before.finished_at for sealed in winners if sealed.before.finished_at is not None]
+        if left:
+            touch(connection, left)  # a requeued job no longer ended on that day
         _follow_leases(connection, winners)
         for sealed in winners:
             if sealed.personal is not None:
@@ -72,7 +76,7 @@ def append(connection: Connection, group: list[Sealed]) -> list[Job | Conflict]:
 
 
 def write_events(connection: Connection, rows: list[Stored]) -> None:
-    """Insert the rows as they are."""
+    """Insert the rows as they are. Projections that are written with them are of the same moments."""
     connection.execute(job_events.insert(), [event_row(row) for row in rows])
 
 
