@@ -10,6 +10,7 @@ from statemachine.store.claims import load_many
 from statemachine.store.comparing import Found, differences, found_rows, owner
 from statemachine.store.database import reading, transaction
 from statemachine.store.projections import rows_of, upsert
+from statemachine.store.rolling import MOMENTS, touch
 from statemachine.store.schema import job_events, jobs
 
 BATCH = 200
@@ -55,4 +56,7 @@ def _rebuild_one(connection: Connection, job: Job, found: Found) -> Rebuilt:
     for table in different:
         connection.execute(delete(table).where(table.c[owner(table)] == job.id))
         upsert(connection, table, fresh[table])
+    if different:
+        rows = [row for table in fresh for row in (*found[table.name][job.id], *fresh[table])]
+        touch(connection, {row[name] for row in rows for name in MOMENTS if row.get(name) is not None})
     return Rebuilt(job_id=job.id, changed=tuple(table.name for table in different))

@@ -17,6 +17,9 @@ DAY: Final = timedelta(days=1)
 GRACE: Final = timedelta(hours=1)
 """A day is rolled up so long after its end. No transaction that writes into it may be open for longer."""
 
+MOMENTS: Final = ("queued_at", "finished_at", "ended_at", "at")
+"""The columns of projections by whose day their rows are counted."""
+
 
 def midnight(moment: datetime) -> datetime:
     """When the day of `moment` begins, in UTC."""
