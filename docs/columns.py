@@ -36,6 +36,7 @@ TABLES: Final[dict[str, str]] = {
     "report_expectations": "A view: how long the generation of a job type should take, by how many assets it makes.",
     "report_performance": "A view: one row per job with a result, its generation beside what is expected of its type.",
     **daily_columns.TABLES,
+    "schema_floor": "One row: which programs may work on these tables, see docs/versions.md.",
     "retention_door": "Empty but inside a transaction that deletes events; see below.",
 }
 
@@ -469,6 +470,10 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "pace": "faster than the range, as expected, or slower",
     },
     **daily_columns.COLUMNS,
+    "schema_floor": {
+        "id": "1",
+        "version": "the oldest version of the tables that a program may want and still work on these",
+    },
     "retention_door": {
         "id": "any number",
         "opened_by": "who",

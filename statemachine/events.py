@@ -1,7 +1,7 @@
 """The facts of a job's life, one class a kind.
 
 `kind` is what the database holds: it outlives class names and is never renamed. Fields may be added with a
-default; any other change of shape is a new kind, or an upcast on read, in `store.codec.decode`. Times inside `data` are
+default; any other change of shape is a new kind, and an upcast of the old one in `upcasts`. Times inside `data` are
 ISO-8601 in UTC; durations are seconds; sizes are bytes.
 """
 

@@ -32,18 +32,15 @@ def current(ctx: typer.Context) -> None:
         ourvidz db current
     """
     url = face_of(ctx).database_url()
-    from statemachine.errors import SchemaMismatch
-
     file = sqlite_file(url)
-    found = None
+    found = oldest = None
     if file is None or file.exists():
         with explaining_url(url):
             from ourvidz.migrate import current as ask
 
-            found = ask(url)
-    from statemachine.store.schema_version import REQUIRED
+            found, oldest = ask(url)
+    from statemachine.store.schema_version import REQUIRED, refuse
 
     say(found or "none")
-    if found != REQUIRED:
-        raise SchemaMismatch(f"this program wants {REQUIRED}: run `ourvidz db upgrade`")
-    note("that is what this program wants")
+    refuse(found, oldest)
+    note("that is what this program wants" if found == REQUIRED else f"this program wants {REQUIRED}, and this will do")

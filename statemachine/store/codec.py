@@ -13,6 +13,7 @@ from statemachine.evolve import evolve, target
 from statemachine.job import Job, Stored
 from statemachine.machine import judge
 from statemachine.states import STAGES, State
+from statemachine.upcasts import UPCASTS
 
 _encoder: Final = msgspec.json.Encoder(order="sorted")
 
@@ -44,7 +45,9 @@ def _decoder(kind: str) -> msgspec.json.Decoder[Event]:
 
 
 def decode(kind: str, data: str) -> Event:
-    """The event of a stored row. Kinds of a later version survive as `Unknown`."""
+    """The event of a stored row. Kinds of an earlier version are told in today's, those of a later one are `Unknown`."""
+    if kind in UPCASTS:
+        return UPCASTS[kind](msgspec.json.decode(data))
     if kind not in KINDS:
         return Unknown(stored_kind=kind, stored_data=data)
     return _decoder(kind).decode(data)

@@ -80,10 +80,19 @@ def live_through(store: EventStore, job_id: str | None = None, *, assets: int = 
     assert job.id == job_id
     made = [asset(index) for index in range(assets)]
     job = store.append(job, [*decisions.start(job), *made, e.MediaGenerated(device_seconds=1.5, engine="null")])
+    finish(store, upload(store, job))
+    return job_id
+
+
+def upload(store: EventStore, job: Job) -> Job:
+    """Every asset is uploaded."""
     uploaded = [
         e.AssetUploaded(index=one.index, bucket="b", key=f"u/x_{one.index}.png", digest=one.digest, bytes=one.bytes)
-        for one in made
+        for one in job.assets_to_upload
     ]
-    job = store.append(job, [*decisions.start(job), *uploaded, e.MediaUploaded()])
-    store.append(job, [*decisions.start(job), *decisions.finish(job, now=store.now(), notified=False)])
-    return job_id
+    return store.append(job, [*decisions.start(job), *uploaded, e.MediaUploaded()])
+
+
+def finish(store: EventStore, job: Job) -> Job:
+    """The run ends as its outcome says."""
+    return store.append(job, [*decisions.start(job), *decisions.finish(job, now=store.now(), notified=False)])
