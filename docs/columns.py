@@ -37,6 +37,8 @@ TABLES: Final[dict[str, str]] = {
     "report_performance": "A view: one row per job with a result, its generation beside what is expected of its type.",
     **daily_columns.TABLES,
     "schema_floor": "One row: which programs may work on these tables, see docs/versions.md.",
+    "archives": "One row per archive of old jobs: a folder of Parquet files.",
+    "archived_jobs": "What stays known of a job whose history is in an archive: its id is not taken a second time.",
     "retention_door": "Empty but inside a transaction that deletes events; see below.",
 }
 
@@ -473,6 +475,27 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
     "schema_floor": {
         "id": "1",
         "version": "the oldest version of the tables that a program may want and still work on these",
+    },
+    "archives": {
+        "name": "of its folder",
+        "place": "the folder in which that lies, on the host that made it",
+        "digest": "sha256 of its `manifest.json`, which holds the digests of its files",
+        "jobs": "how many jobs are in it",
+        "first_finished_at": "when the first of them ended",
+        "last_finished_at": "when the last of them ended",
+        "made_at": "when",
+        "made_by": "who",
+        "done_at": "all that is in it was removed, but for jobs that had changed meanwhile; null: the next run goes on",
+    },
+    "archived_jobs": {
+        "job_id": "the job",
+        "archive": "the name of the archive that has it",
+        "payload_digest": "as in `jobs`: says whether an id came again with the same content",
+        "state": "completed, failed or cancelled",
+        "version": "of the last event",
+        "digest": "of the last event: covers the whole history that is in the archive",
+        "finished_at": "when it ended",
+        "archived_at": "when it was removed",
     },
     "retention_door": {
         "id": "any number",

@@ -5,6 +5,7 @@ StatemachineError
  ├─ SchemaMismatch     the database is of another version than this program
  ├─ UnreadableHistory  an event that only a later version can have written, or that was damaged
  ├─ UnknownJob         no job has this id, or several begin with it
+ │   └─ ArchivedJob    there was one, and its history is in an archive now
  ├─ Refused            an operator's act that cannot be, as the job stands; its sentence says why
  ├─ IllegalEvent       the transition table has no row for it: a bug of the caller
  └─ Conflict
@@ -31,6 +32,10 @@ class UnreadableHistory(StatemachineError):
 
 class UnknownJob(StatemachineError):
     """No job, or more than one, answers to an id or its prefix."""
+
+
+class ArchivedJob(UnknownJob):
+    """The job ended long ago and was archived; the sentence says when, and where to."""
 
 
 class Refused(StatemachineError):

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Final
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, Integer, Text, bindparam, func, select
+from sqlalchemy import Connection, Integer, Text, bindparam, func, select, union_all
 from sqlalchemy.sql.dml import ReturningInsert
 
 from statemachine.admission import Admission, DeadLetter, NewJob, Verdict
@@ -14,6 +14,7 @@ from statemachine.events import JobQueued
 from statemachine.job import Job
 from statemachine.states import State
 from statemachine.store.append import write_events
+from statemachine.store.archive_schema import archived_jobs
 from statemachine.store.codec import canonical, seal_all
 from statemachine.store.letters import bury
 from statemachine.store.projections import inserting, job_row, upsert, write_details
@@ -36,6 +37,9 @@ def _welcome(connection: Connection, new: NewJob, *, at: datetime) -> Admission:
     rows, job = seal_all(Job(id=new.job_id), [queued, *new.events[1:]], worker_id=None, at=at)
     if not _insert_if_new(connection, job):
         return _known(connection, new, queued, at=at)
+    if _archived(connection, new.job_id):
+        connection.execute(jobs.delete().where(jobs.c.id == new.job_id))
+        return _known(connection, new, queued, at=at)
     write_events(connection, rows)
     write_details(connection, [(Job(id=new.job_id), job)])
     content = None if new.content is None else canonical(new.content)
@@ -48,6 +52,14 @@ def _insert_if_new(connection: Connection, job: Job) -> bool:
     return connection.scalar(_if_new(connection.dialect.name), job_row(job)) is not None
 
 
+_ARCHIVED: Final = select(archived_jobs.c.job_id).where(archived_jobs.c.job_id == bindparam("of_job", type_=Text))
+
+
+def _archived(connection: Connection, job_id: str) -> bool:
+    """Asked behind the insert, which waits for whoever is just archiving this very job."""
+    return connection.scalar(_ARCHIVED, {"of_job": job_id}) is not None
+
+
 @cache
 def _if_new(dialect: str) -> ReturningInsert[str]:
     statement: ReturningInsert[str] = (
@@ -56,11 +68,20 @@ def _if_new(dialect: str) -> ReturningInsert[str]:
     return statement
 
 
+# One statement, since a job may be archived between two.
+_KNOWN: Final = union_all(
+    select(jobs.c.payload_digest, jobs.c.state).where(jobs.c.id == bindparam("of_job", type_=Text)),
+    select(archived_jobs.c.payload_digest, archived_jobs.c.state + ", and archived").where(
+        archived_jobs.c.job_id == bindparam("of_job", type_=Text)
+    ),
+)
+
+
 def _known(connection: Connection, new: NewJob, queued: JobQueued, *, at: datetime) -> Admission:
-    before = connection.execute(select(jobs.c.payload_digest, jobs.c.state).where(jobs.c.id == new.job_id)).one()
-    if before.payload_digest == queued.payload_digest:
+    digest, state = connection.execute(_KNOWN, {"of_job": new.job_id}).one()
+    if digest == queued.payload_digest:
         return Admission(verdict=Verdict.DUPLICATE, job_id=new.job_id)
-    reason = f"job {new.job_id} is known with another content (it is {before.state}); it is left as it is"
+    reason = f"job {new.job_id} is known with another content (it is {state}); it is left as it is"
     letter = DeadLetter(raw=new.raw, reason=reason, queue=queued.queue, source=queued.source, job_id=new.job_id)
     return _bury(connection, letter, at=at)
 

@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select
 
 from statemachine.errors import UnknownJob
+from statemachine.store.archived import not_here
 from statemachine.store.schema import (
     Row,
     dead_letters,
@@ -42,7 +43,10 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def resolve(connection: Connection, prefix: str) -> str:
-    """The one job whose id begins with `prefix`. Raises UnknownJob when there is none, or more than one."""
+    """The one job whose id begins with `prefix`. Raises UnknownJob when there is none, or more than one.
+
+    One that was archived answers only where none that is here does, and by ArchivedJob.
+    """
     start = prefix.strip().lower()
     if not re.fullmatch(r"[0-9a-f-]{1,36}", start):
         raise UnknownJob(f"{prefix!r} is no job id: wanted a UUID or its first characters")
@@ -51,7 +55,7 @@ def resolve(connection: Connection, prefix: str) -> str:
     if len(found) == 1 or start in found:
         return start if start in found else str(found[0])
     if not found:
-        raise UnknownJob(f"no job has the id {start}" if len(start) == 36 else f"no job's id begins with {start}")
+        raise not_here(connection, start, whole=len(start) == 36)
     named = ", ".join(found[:SHOWN]) + (" and others" if len(found) > SHOWN else "")
     raise UnknownJob(f"{start} fits more than one job: {named}")
 

@@ -9,13 +9,14 @@ from typing import Any, Final, Protocol
 from sqlalchemy import Connection, Engine, select
 
 from statemachine.admission import Admission, DeadLetter, NewJob
-from statemachine.errors import Conflict, UnknownJob
+from statemachine.errors import Conflict
 from statemachine.events import Event
 from statemachine.job import Job, Stored
 from statemachine.store import claims, spools
 from statemachine.store.admit import admit
 from statemachine.store.affinity import Affinity
 from statemachine.store.append import Sealed, append, prepare
+from statemachine.store.archived import not_here
 from statemachine.store.claims import Claimant, Lease
 from statemachine.store.clock import DatabaseClock
 from statemachine.store.codec import replay, stored
@@ -165,8 +166,8 @@ class EventStore:
         statement = select(job_events).where(job_events.c.job_id == job_id).order_by(job_events.c.version)
         with self.read() as connection:
             rows = [stored(row) for row in connection.execute(statement)]
-        if not rows:
-            raise UnknownJob(f"no job has the id {job_id}")
+            if not rows:
+                raise not_here(connection, job_id)
         return rows
 
     def content(self, job_id: str) -> dict[str, Any]:

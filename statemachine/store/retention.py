@@ -1,0 +1,170 @@
+"""Retention: which jobs are old enough to go, and their removal through the one door.
+
+A job goes whole or not at all, and only if whoever archived it hands in the very rows that are here: they are compared
+under the job's lock, in the transaction that removes them. Its id stays known.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Final, NamedTuple
+
+import msgspec
+from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, exists, false, func, or_, select
+
+from statemachine.states import State
+from statemachine.store.anchors_schema import anchors
+from statemachine.store.archive_schema import archived_jobs
+from statemachine.store.projections import inserting
+from statemachine.store.rolling import DAY, midnight, seal
+from statemachine.store.rollups import rollup_state
+from statemachine.store.schema import (
+    Row,
+    dead_letters,
+    job_assets,
+    job_attempts,
+    job_callbacks,
+    job_events,
+    job_leases,
+    job_model_changes,
+    job_payloads,
+    jobs,
+    rejected_writes,
+    retention_door,
+    workers,
+)
+
+ENDS: Final = (State.COMPLETED, State.FAILED, State.CANCELLED)
+_WITH_THE_JOB: Final = (jobs, job_events, job_attempts, job_assets, job_callbacks, job_model_changes)
+TABLES: Final = (*_WITH_THE_JOB, rejected_writes)
+"""What an archive holds of a job. `job_payloads` are personal, and only in an archive that was asked to hold them."""
+
+AT_ONCE: Final = 100
+"""Jobs in one removing transaction: whoever else wants to write to SQLite waits for it."""
+
+_DOOR: Final = 1
+
+Rows = Mapping[Table, Sequence[Row]]
+
+
+class Chosen(NamedTuple):
+    """A job that may go, and when it ended."""
+
+    finished_at: datetime
+    job_id: str
+
+
+class Removed(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the jobs that were handed in."""
+
+    removed: list[str]
+    left: list[str]
+    """They are not what was handed in: requeued, written to, or rebuilt since."""
+
+
+def owner(table: Table) -> Column[str]:
+    """The column with the job's id."""
+    return table.c.id if table is jobs else table.c.job_id
+
+
+def old(ends_before: Mapping[State, datetime]) -> ColumnElement[bool]:
+    """Jobs that ended as the state says, before its time."""
+    wanted = [and_(jobs.c.state == state.value, jobs.c.finished_at < at) for state, at in ends_before.items()]
+    return and_(jobs.c.finished_at.is_not(None), or_(false(), *wanted))
+
+
+def choose(
+    connection: Connection, ends_before: Mapping[State, datetime], *, after: Chosen | None = None, limit: int
+) -> list[Chosen]:
+    """Jobs that are old enough to go, the first to end first, those behind `after`.
+
+    Left are jobs that ended on a day that is not rolled up yet; that no anchor covers yet, where there are anchors at
+    all; and the job with the newest event of all, whose position SQLite would give away again.
+    """
+    rolled_up = connection.scalar(select(rollup_state.c.open_from))
+    newest = connection.scalar(select(func.max(job_events.c.position))) or 0
+    anchored = connection.scalar(select(func.max(anchors.c.up_to)))
+    last = and_(job_events.c.job_id == jobs.c.id, job_events.c.version == jobs.c.version)
+    settled = job_events.c.position <= (newest - 1 if anchored is None else min(newest - 1, anchored))
+    query = select(jobs.c.finished_at, jobs.c.id)
+    query = query.where(old(ends_before), jobs.c.finished_at < rolled_up, exists().where(last, settled))
+    if after is not None:
+        at, job_id = after
+        query = query.where(jobs.c.finished_at >= at, or_(jobs.c.finished_at > at, jobs.c.id > job_id))
+    rows = connection.execute(query.order_by(jobs.c.finished_at, jobs.c.id).limit(limit))
+    return [Chosen(row.finished_at, row.id) for row in rows]
+
+
+def read_rows(connection: Connection, job_ids: Sequence[str], *, tables: Sequence[Table] = TABLES) -> Rows:
+    """All rows of these jobs, each table's in the order of jobs and keys."""
+    return {
+        table: [
+            dict(row)
+            for row in connection.execute(
+                select(table).where(owner(table).in_(job_ids)).order_by(owner(table), *table.primary_key)
+            ).mappings()
+        ]
+        for table in tables
+    }
+
+
+def remove(connection: Connection, kept: Rows, *, archive: str, by: str, at: datetime) -> Removed:
+    """Remove the jobs in `kept` that are here as they are there, and note all of them as archived.
+
+    A job that is not here, and is known as archived nowhere, was lost with a restored database: it is noted as well.
+    The caller owns the transaction, which should be short: hand in at most `AT_ONCE` jobs.
+    """
+    archived = {row["id"]: row for row in kept[jobs]}
+    here = set(
+        connection.scalars(select(jobs.c.id).where(jobs.c.id.in_(archived)).order_by(jobs.c.id).with_for_update())
+    )
+    theirs = _by_job(kept)
+    ours = _by_job(read_rows(connection, sorted(here), tables=list(kept)))
+    going = [job_id for job_id in sorted(here) if ours[job_id] == theirs[job_id]]
+    left = sorted(here - set(going))
+    if going:  # their days will be counted no more
+        seal(connection, midnight(max(archived[job_id]["finished_at"] for job_id in going)) + DAY)
+    with _door(connection, by=by, reason=f"archived in {archive}", at=at):
+        for table in (*_WITH_THE_JOB, job_payloads, job_leases):
+            connection.execute(delete(table).where(owner(table).in_(going)))
+    # Only those that were compared: the job's lock keeps nobody from being refused once more.
+    refused = [row["id"] for row in kept[rejected_writes] if row["job_id"] in going]
+    connection.execute(delete(rejected_writes).where(rejected_writes.c.id.in_(refused)))
+    gone = [_known(row, archive, at) for job_id, row in archived.items() if job_id not in left]
+    if gone:
+        connection.execute(inserting(connection.dialect.name, archived_jobs).on_conflict_do_nothing(), gone)
+    return Removed(removed=going, left=left)
+
+
+def _by_job(rows: Rows) -> dict[str, list[tuple[str, Row]]]:
+    found: dict[str, list[tuple[str, Row]]] = {}
+    for table in sorted(rows, key=lambda table: table.name):
+        for row in rows[table]:
+            found.setdefault(row[owner(table).name], []).append((table.name, row))
+    return found
+
+
+def _known(row: Row, archive: str, at: datetime) -> Row:
+    same = {name: row[name] for name in ("payload_digest", "state", "version", "digest", "finished_at")}
+    return {"job_id": row["id"], "archive": archive, "archived_at": at, **same}
+
+
+def forget_workers(connection: Connection, before: datetime) -> int:
+    """Remove the rows of workers that were last heard before that time and hold nothing; return how many."""
+    holding = select(jobs.c.worker_id).where(jobs.c.finished_at.is_(None), jobs.c.worker_id.is_not(None))
+    gone = delete(workers).where(workers.c.last_seen_at < before, workers.c.worker_id.not_in(holding))
+    return connection.execute(gone).rowcount
+
+
+def forget_letters(connection: Connection, before: datetime, *, limit: int) -> int:
+    """Remove at most `limit` dead letters that came before that time, whether requeued or not; return how many."""
+    oldest = select(dead_letters.c.id).where(dead_letters.c.at < before).order_by(dead_letters.c.at).limit(limit)
+    return connection.execute(delete(dead_letters).where(dead_letters.c.id.in_(oldest))).rowcount
+
+
+@contextmanager
+def _door(connection: Connection, *, by: str, reason: str, at: datetime) -> Iterator[None]:
+    """Deleting events is possible within, in this transaction. Who else comes to the door waits for its end."""
+    connection.execute(retention_door.insert(), {"id": _DOOR, "opened_by": by, "reason": reason, "at": at})
+    yield
+    connection.execute(retention_door.delete().where(retention_door.c.id == _DOOR))
