@@ -10,7 +10,6 @@ from rich.console import Console
 
 from ourvidz import reference
 from ourvidz.inspect.document import document
-from ourvidz.inspect.sections import page_of
 from ourvidz.inspect.sentence import sentence
 from ourvidz.inspect.terminal import render
 from ourvidz.masking import mask, mask_value
@@ -49,7 +48,7 @@ def page(told: dict[str, Any], width: int, *, events: bool = False) -> str:
     """What a terminal of that width shows, without the spaces at the ends of its lines."""
     console = Console(width=width, color_system=None, highlight=False, force_terminal=False)
     with console.capture() as capture:
-        console.print(render(page_of(told, events=events), width=width))
+        console.print(render(told, width=width, events=events))
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 

@@ -1,14 +1,16 @@
 """`jobs inspect` and `jobs why`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ourvidz.cli.choosing import Json
 from ourvidz.cli.errors import CommandError
-from ourvidz.cli.face import Face, face_of, say, say_json
+from ourvidz.cli.face import Face, face_of, note, say, say_json
 from ourvidz.cli.times import parse_time
 from ourvidz.exit_codes import ExitCode
+from ourvidz.wording import plural
 
 if TYPE_CHECKING:
     from ourvidz.inspect.situation import Situation
@@ -25,7 +27,13 @@ def inspect(
     ctx: typer.Context,
     job_id: JobId,
     at: At = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on until the job is finished; with --json a document a line.")
+    ] = False,
     events: Annotated[bool, typer.Option("--events", help="Show the raw history too.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write one web page, with the job's pictures in it.", metavar="FILE")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Tell one job's story: how it stands, what was asked, and what happened, attempt by attempt.
@@ -34,19 +42,30 @@ def inspect(
     Example:
         ourvidz jobs inspect 7f3a
         ourvidz jobs inspect 7f3a --at 3
+        ourvidz jobs inspect 7f3a --html 7f3a.html
         ourvidz jobs inspect 7f3a --json | jq .attempts
     """
+    if follow and (at is not None or html is not None):
+        raise typer.BadParameter("--follow shows what goes on: it goes neither with --at nor with --html")
+    if html is not None and as_json:
+        raise typer.BadParameter("--html and --json are two forms of one document: choose one of them")
     face = face_of(ctx)
     with face.store() as store:
+        if follow:
+            from ourvidz.cli.following import follow_job
+
+            follow_job(face, store, job_id, events=events, as_json=as_json)
+            return
         told = _told(face, store, job_id, at)
     if as_json:
         say_json(told)
-        return
-    from ourvidz.inspect.sections import page_of
-    from ourvidz.inspect.terminal import render
+    elif html is not None:
+        _write(face, told, html, events=events)
+    else:
+        from ourvidz.inspect.terminal import render
 
-    console = face.console()
-    console.print(render(page_of(told, events=events), width=console.width))
+        console = face.console()
+        console.print(render(told, width=console.width, events=events))
 
 
 def why(ctx: typer.Context, job_id: JobId, at: At = None, as_json: Json = False) -> None:
@@ -66,6 +85,19 @@ def why(ctx: typer.Context, job_id: JobId, at: At = None, as_json: Json = False)
         say_json(told)
     else:
         say(told["why"]["said"])
+
+
+def _write(face: Face, told: dict[str, Any], path: Path, *, events: bool) -> None:
+    """The web page, whole or not at all."""
+    from ourvidz.inspect.pictures import files
+    from ourvidz.inspect.web_page import web_page
+    from ourvidz.wiring import storage
+    from workers.spool import write_durably
+
+    found = files(told, storage(face.settings()))
+    write_durably(path.absolute(), web_page(told, found, events=events).encode())
+    shown = sum(file.uri is not None for file in found.values())
+    note(f"{path} is written, with {shown} of {plural(len(found), 'file')} in it")
 
 
 def _told(face: Face, store: "EventStore", job_id: str, at: str | None) -> dict[str, Any]:

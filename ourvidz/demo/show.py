@@ -17,7 +17,6 @@ from ourvidz.demo.service import DemoFailed, Service, embedded
 from ourvidz.demo.watching import watch
 from ourvidz.inspect.document import document
 from ourvidz.inspect.reading import situation_of
-from ourvidz.inspect.sections import page_of
 from ourvidz.inspect.terminal import render
 from ourvidz.loopback_pictures import LoopbackPictures
 from ourvidz.loopback_receiver import LoopbackReceiver
@@ -95,7 +94,7 @@ def _show(
     contact_sheet(strips, sheet)
     console.print()
     story = document(situation_of(service.store, killed))
-    console.print(render(page_of(story), width=console.width))
+    console.print(render(story, width=console.width))
     _judge(service, killed, story)
     made = sum(order.wish.images for order in ordered)
     console.print()

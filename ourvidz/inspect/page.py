@@ -1,6 +1,8 @@
 """A job's page as plain values: what the terminal and the web page both draw."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -58,11 +60,25 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     began: datetime
 
 
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored file that can be looked at; `place` is its bucket and key."""
+
+    place: str
+    content_type: str
+    label: str
+
+
+class Gallery(msgspec.Struct, frozen=True, kw_only=True):
+    """Files to be looked at, for whoever can show them. A terminal cannot."""
+
+    files: list[Shown]
+
+
 class Section(msgspec.Struct, frozen=True, kw_only=True):
     """A part of the page under a title."""
 
     title: str
-    parts: list[Grid | Timeline]
+    parts: list[Grid | Timeline | Gallery]
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,3 +93,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 def pairs(rows: list[tuple[str, str]]) -> Grid:
     """Labels and what they name."""
     return Grid(rows=[[Cell(label, "dim"), Cell(value)] for label, value in rows])
+
+
+def place_of(asset: Mapping[str, Any]) -> str:
+    """Where an asset of the document is stored."""
+    return f"{asset['bucket']}/{asset['key']}"

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from ourvidz.inspect.facts import SHORT_DIGEST, identity, now
-from ourvidz.inspect.page import Cell, Grid, Page, Section, pairs
+from ourvidz.inspect.page import Cell, Gallery, Grid, Page, Section, Shown, pairs, place_of
 from ourvidz.inspect.timeline import moment, timeline
 from ourvidz.tones import tone_of
 from ourvidz.wording import brief, clause, clock, duration, size, stamp
@@ -20,7 +20,7 @@ def page_of(d: dict[str, Any], *, events: bool = False) -> Page:
         _section("Anomalies", _anomalies(d)),
         _section("Noted", _noted(d)),
         _section("References", _references(d)),
-        _section("Assets", *_assets(d)),
+        _section("Assets", *_assets(d), _gallery(d)),
         _section("Callbacks", _callbacks(d)),
         _section("Cost", _cost(d)),
         _section("Possible then" if d["at"] else "Possible now", _rows([[Cell(act)] for act in d["actions"]])),
@@ -41,7 +41,7 @@ def _moment(d: dict[str, Any]) -> str | None:
     return f"{when} Leases, progress, workers and queues keep no history: of them nothing is shown."
 
 
-def _section(title: str, *parts: Grid | None) -> Section | None:
+def _section(title: str, *parts: Grid | Gallery | None) -> Section | None:
     given = [part for part in parts if part is not None]
     return Section(title=title, parts=list(given)) if given else None
 
@@ -110,6 +110,20 @@ def _assets(d: dict[str, Any]) -> list[Grid]:
         ]
         folders.setdefault(f"in {folder}" if asset["key"] else "in the spool, not uploaded", []).append(row)
     return [Grid(rows=rows, caption=folder) for folder, rows in folders.items()]
+
+
+def _gallery(d: dict[str, Any]) -> Gallery | None:
+    """Every file once: a run that begins behind its generation takes on those of the run before it."""
+    stored = {place_of(asset): asset for asset in d["assets"] if asset["key"]}
+    shown = [
+        Shown(
+            place=place,
+            content_type=asset["content_type"],
+            label=f"{asset['index']}: {asset['width']}*{asset['height']}, seed {asset['seed']}",
+        )
+        for place, asset in stored.items()
+    ]
+    return Gallery(files=shown) if shown else None
 
 
 def _callbacks(d: dict[str, Any]) -> Grid | None:

@@ -2,14 +2,15 @@
 
 import textwrap
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ourvidz.inspect.page import Cell, Grid, Page, Remark, Section, Step, Timeline
+from ourvidz.inspect.page import Cell, Gallery, Grid, Remark, Section, Step, Timeline
+from ourvidz.inspect.sections import page_of
 from ourvidz.tones import STYLES
 from ourvidz.wording import brief, clock, printable
 
@@ -21,8 +22,9 @@ _LONGEST: Final = 40
 _SHORTEST: Final = 6
 
 
-def render(page: Page, *, width: int) -> RenderableType:
-    """The whole of it for a terminal of `width` columns."""
+def render(document: dict[str, Any], *, width: int, events: bool = False) -> RenderableType:
+    """The whole of it for a terminal of `width` columns; `events`: with the raw history."""
+    page = page_of(document, events=events)
     style = f"bold {STYLES[page.sentence.tone]}".strip()
     parts: list[RenderableType] = [Text(printable(page.sentence.text), style=style)]
     if page.moment is not None:
@@ -32,7 +34,7 @@ def render(page: Page, *, width: int) -> RenderableType:
     return Group(*parts)
 
 
-def grid(given: Grid) -> Table:
+def _grid(given: Grid) -> Table:
     """Plain columns; only the last one may wrap."""
     table = Table.grid(padding=(0, 2, 0, 0))
     last = len(given.rows[0]) - 1
@@ -50,12 +52,15 @@ def _section(section: Section, width: int, *, titled: bool) -> Iterator[Renderab
     if titled:  # the first one's rows follow the sentence, which is title enough
         yield Text(section.title, style="bold")
     for part in section.parts:
-        if isinstance(part, Timeline):
-            yield from _timeline(part, width)
-            continue
-        if part.caption is not None:
-            yield Padding(Text(printable(part.caption), style="dim"), (0, 0, 0, 2))
-        yield Padding(grid(part), (0, 0, 0, 2))
+        match part:
+            case Timeline():
+                yield from _timeline(part, width)
+            case Grid():
+                if part.caption is not None:
+                    yield Padding(Text(printable(part.caption), style="dim"), (0, 0, 0, 2))
+                yield Padding(_grid(part), (0, 0, 0, 2))
+            case Gallery():
+                continue
 
 
 def _text(cell: Cell) -> Text:
