@@ -64,9 +64,12 @@ def _server(connection: Connection) -> str:
     return str(connection.scalar(_SERVER))
 
 
-def newest(connection: Connection) -> Anchor | None:
-    """The last link of the chain."""
-    row = connection.execute(select(anchors).order_by(anchors.c.sequence.desc()).limit(1)).mappings().one_or_none()
+def newest(connection: Connection, *, below: int | None = None) -> Anchor | None:
+    """The last link of the chain, or the last below that number."""
+    statement = select(anchors).order_by(anchors.c.sequence.desc()).limit(1)
+    if below is not None:
+        statement = statement.where(anchors.c.sequence < below)
+    row = connection.execute(statement).mappings().one_or_none()
     return None if row is None else Anchor(**row)
 
 

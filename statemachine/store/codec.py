@@ -55,9 +55,14 @@ def decode(kind: str, data: str) -> Event:
 
 def digest(previous: str, row: Stored) -> str:
     """sha256(previous digest of the job ‖ the canonical event in its envelope)."""
-    envelope = [
+    return chained(previous, envelope(row, version=row.version))
+
+
+def envelope(row: Stored, *, version: int) -> list[Any]:
+    """What a digest covers of an event beside the digest before it, were it at that version."""
+    return [
         row.job_id,
-        row.version,
+        version,
         row.kind,
         row.from_state,
         row.to_state,
@@ -68,6 +73,10 @@ def digest(previous: str, row: Stored) -> str:
         row.at.astimezone(UTC).isoformat(timespec="microseconds"),
         row.data,
     ]
+
+
+def chained(previous: str, envelope: list[Any]) -> str:
+    """The digest of an envelope behind the event whose digest is `previous`."""
     return hashlib.sha256(previous.encode() + canonical(envelope).encode()).hexdigest()
 
 
@@ -128,7 +137,11 @@ def stored(row: Any) -> Stored:
     try:
         return _stored(row)
     except (ValueError, msgspec.DecodeError) as error:
-        raise UnreadableHistory(f"job {row.job_id}, version {row.version} ({row.kind}): {error}") from error
+        raise _unreadable(row, error) from error
+
+
+def _unreadable(row: Any, error: Exception) -> UnreadableHistory:
+    return UnreadableHistory(f"job {row.job_id}, version {row.version} ({row.kind}): {error}")
 
 
 def _stored(row: Any) -> Stored:
@@ -153,5 +166,13 @@ def replay(job_id: str, history: list[Stored]) -> Job:
     """What a job's history adds up to."""
     job = Job(id=job_id)
     for row in history:
-        job = evolve(job, row)
+        job = follow(job, row)
     return job
+
+
+def follow(job: Job, row: Stored) -> Job:
+    """The job after that event. Raises UnreadableHistory where a field holds what no state, outcome or time is."""
+    try:
+        return evolve(job, row)
+    except ValueError as error:
+        raise _unreadable(row, error) from error

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Column, Connection, Table, select
 
 from statemachine.job import Job
 from statemachine.store.projections import rows_of
@@ -16,9 +16,9 @@ TABLES: Final = tuple(table for table, _ in rows_of(Job(id="")))
 """Every projection."""
 
 
-def owner(table: Table) -> str:
-    """The name of the column with the job's id."""
-    return "id" if table is jobs else "job_id"
+def owner(table: Table) -> Column[str]:
+    """The column with the job's id."""
+    return table.c.id if table is jobs else table.c.job_id
 
 
 def found_rows(connection: Connection, job_ids: Sequence[str]) -> Found:
@@ -26,7 +26,7 @@ def found_rows(connection: Connection, job_ids: Sequence[str]) -> Found:
     found: dict[str, dict[str, list[Row]]] = {}
     for table in TABLES:
         of_table = found.setdefault(table.name, {job_id: [] for job_id in job_ids})
-        for row in connection.execute(select(table).where(table.c[owner(table)].in_(job_ids))).mappings():
+        for row in connection.execute(select(table).where(owner(table).in_(job_ids))).mappings():
             of_table[row[owner(table)]].append(dict(row))
     return found
 

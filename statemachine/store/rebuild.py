@@ -11,9 +11,8 @@ from statemachine.store.comparing import Found, differences, found_rows, owner
 from statemachine.store.database import reading, transaction
 from statemachine.store.projections import rows_of, upsert
 from statemachine.store.rolling import MOMENTS, touch
-from statemachine.store.schema import job_events, jobs
-
-BATCH = 200
+from statemachine.store.schema import jobs
+from statemachine.store.walking import next_ids, next_of
 
 
 class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,22 +38,15 @@ def rebuild(engine: Engine, job_ids: Sequence[str] | None = None) -> Iterator[Re
 def _batch(engine: Engine, job_ids: Sequence[str] | None, after: str) -> list[str]:
     """The next ids in order: of the given ones, or of all that have events or a row."""
     if job_ids is not None:
-        return sorted(job_id for job_id in job_ids if job_id > after)[:BATCH]
-    with_events = select(job_events.c.job_id.label("id")).distinct().where(job_events.c.job_id > after)
-    with_rows = select(jobs.c.id).where(jobs.c.id > after)
+        return next_of(job_ids, after)
     with reading(engine) as connection:
-        found = {
-            job_id
-            for statement in (with_events, with_rows)
-            for job_id in connection.scalars(statement.order_by("id").limit(BATCH))
-        }
-    return sorted(found)[:BATCH]
+        return next_ids(connection, after)
 
 
 def _rebuild_one(connection: Connection, job: Job, found: Found) -> Rebuilt:
     different, fresh = differences(job, found), dict(rows_of(job))
     for table in different:
-        connection.execute(delete(table).where(table.c[owner(table)] == job.id))
+        connection.execute(delete(table).where(owner(table) == job.id))
         upsert(connection, table, fresh[table])
     if different:
         rows = [row for table in fresh for row in (*found[table.name][job.id], *fresh[table])]

@@ -1,0 +1,25 @@
+"""Going through all jobs in the order of their ids, a batch at a time."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import Column, Connection, select
+
+from statemachine.store.schema import job_events, jobs
+
+BATCH: Final = 200
+EVERYWHERE: Final = (job_events.c.job_id, jobs.c.id)
+"""Where a job may be found: neither its events nor its row are believed to be there."""
+
+
+def next_ids(connection: Connection, after: str, columns: Sequence[Column[str]] = EVERYWHERE) -> list[str]:
+    """The ids that come next behind `after`, of those that stand in any of `columns`, each of which has an index."""
+    found: set[str] = set()
+    for column in columns:
+        found.update(connection.scalars(select(column).distinct().where(column > after).order_by(column).limit(BATCH)))
+    return sorted(found)[:BATCH]
+
+
+def next_of(job_ids: Sequence[str], after: str) -> list[str]:
+    """The same, of ids that are known."""
+    return sorted(job_id for job_id in set(job_ids) if job_id > after)[:BATCH]
