@@ -178,7 +178,7 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "job_id": "the job",
         "raw": "the payload's bytes",
         "content": "JSON: prompt, negative_prompt, references, enhanced_prompt; null for a refused payload",
-        "erased_at": "not written yet",
+        "erased_at": "when an operator had `raw` and `content` removed",
     },
     "rejected_writes": {
         "id": "a number",

@@ -1,5 +1,7 @@
 """What operators do to jobs: cancel them, start them again, have their outcome told again. Each with who and why.
 
+To erase what is personal of them is an act like these, and has a module of its own (`erasing`).
+
 An act is a decision and what is said of it. The judgement is made on the job as it stands while nobody else can write
 it, see `statemachine.store.operating`; a job that refuses says why in one sentence, and harms no other.
 """
@@ -9,7 +11,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -22,13 +24,24 @@ from statemachine.events import Event
 from statemachine.job import Job
 from statemachine.states import LIVE, STAGES, TERMINAL, Outcome, State
 from statemachine.store import EventStore
-from statemachine.store.operating import BATCH, operate
+from statemachine.store.operating import BATCH, Decide, Decided, operate
+from workers.errors import StageEnds
+
+
+class Write(Protocol):
+    """`operate`, or what does more in its transaction."""
+
+    def __call__(
+        self, store: EventStore, job_ids: Sequence[str], decide: Decide, *, dry: bool = False
+    ) -> dict[str, Decided]:
+        """See `operate`."""
 
 
 class Act(msgspec.Struct, frozen=True):
     """`decide` as `operate` wants it; `said` of the job as it stands afterwards.
 
-    `states` are those in which a job is meant where jobs are chosen by filters and none is named.
+    `states` are those in which a job is meant where jobs are chosen by filters and none is named. `follow` is what is
+    to be done outside of the database once it is written; it raises StageEnds. `final`: nobody can undo it.
     """
 
     name: str
@@ -36,6 +49,9 @@ class Act(msgspec.Struct, frozen=True):
     decide: Callable[[Job, bool], list[Event]]
     said: Callable[[Job], str]
     states: Sequence[State]
+    write: Write = operate
+    follow: Callable[[EventStore, Job], Job] | None = None
+    final: bool = False
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,15 +91,24 @@ def perform(store: EventStore, act: Act, job_ids: Sequence[str], *, dry: bool = 
     """Do it to each job, batch by batch, in the order given. Raises StoreAway: what was yielded before is done."""
     for start in range(0, len(job_ids), BATCH):
         batch = job_ids[start : start + BATCH]
-        results = operate(store, batch, act.decide, dry=dry)
+        results = act.write(store, batch, act.decide, dry=dry)
         for job_id in batch:
             match results[job_id]:
                 case Job() as job:
-                    yield Done(job_id=job_id, done=True, said=act.said(job))
+                    yield _followed(store, act, job, dry=dry)
                 case Refused() as refused:
                     yield Done(job_id=job_id, done=False, said=str(refused))
                 case error:
                     yield Done(job_id=job_id, done=False, said=clause(str(error), 300), error=error)
+
+
+def _followed(store: EventStore, act: Act, job: Job, *, dry: bool) -> Done:
+    try:
+        after = job if act.follow is None or dry else act.follow(store, job)
+        return Done(job_id=job.id, done=True, said=act.said(after))
+    except StageEnds as ended:
+        said = f"{act.said(job)}: {clause(ended.message, 300)}; the same command goes on with it"
+        return Done(job_id=job.id, done=False, said=said, error=ended)
 
 
 def possible(job: Job, *, whole: bool) -> list[str]:
@@ -127,10 +152,12 @@ def _cancelled(job: Job) -> str:
 
 def _retry(job: Job, whole: bool, *, by: str, reason: str, stage: State | None) -> list[Event]:
     if not job.state.terminal:
-        raise Refused(_at_work(job))
+        raise Refused(at_work(job))
     undelivered = job.error is not None and job.error.error_type == UNDELIVERABLE
     at = stage or (State.CALLBACK if undelivered else State.QUEUED)
-    if at is not State.CALLBACK:
+    if at is State.CALLBACK:
+        _tellable(job)
+    else:
         _startable(job, at, whole=whole)
     return decisions.requeue(job, by=by, reason=reason, stage=at)
 
@@ -140,12 +167,21 @@ def _startable(job: Job, stage: State, *, whole: bool) -> None:
     if all(planned is State.CALLBACK for planned in job.stages):
         raise Refused("its payload was refused when it came; only its callback can be sent again: callbacks resend")
     if not whole:
+        _tellable(job)
         raise Refused("its content was erased; only its callback can be sent again: callbacks resend")
     if stage is not State.QUEUED and stage not in job.stages:
         raise Refused(f"it has no stage {stage}; its stages are {listed([str(one) for one in job.stages])}")
     unenhanced = State.ENHANCING in job.stages and job.enhanced_digest is None and job.enhancement_skipped is None
     if unenhanced and stage in (State.GENERATING, State.UPLOADING):
         raise Refused(f"its prompt was never enhanced, so it cannot begin at {stage}; --from enhancing does that first")
+
+
+def _tellable(job: Job) -> None:
+    """Raise Refused where its receiver would be told of files that are gone."""
+    made = job.verdict is not None and job.verdict.outcome is Outcome.COMPLETED
+    if made and job.erased is not None:
+        when = f"by {clause(job.erased.by)} at {stamp(job.erased.at)}"
+        raise Refused(f"its content was erased {when}, with the files that its receiver would be told of")
 
 
 def _queued(job: Job) -> str:
@@ -163,7 +199,8 @@ def _queued(job: Job) -> str:
 
 def _resend(job: Job, _whole: bool, *, by: str, reason: str, as_new: bool) -> list[Event]:
     if not job.state.terminal:
-        raise Refused(_at_work(job))
+        raise Refused(at_work(job))
+    _tellable(job)
     return decisions.requeue(job, by=by, reason=reason, stage=State.CALLBACK, as_new=as_new)
 
 
@@ -179,7 +216,8 @@ def _ended(job: Job) -> str:
     return f"{'been ' if job.state is State.CANCELLED else ''}{job.state}{by}{when}"
 
 
-def _at_work(job: Job) -> str:
+def at_work(job: Job) -> str:
+    """What stands in the way of an act on finished jobs."""
     doing = DOING[job.state].lower()
     if job.worker_id is not None:
         return f"it is not finished: {doing} on {clause(job.worker_id)}"

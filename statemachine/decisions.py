@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -230,6 +230,23 @@ def requeue(job: Job, *, by: str, reason: str, stage: State | None = None, as_ne
     return [e.Requeued(by=by, reason=reason, run=job.run + 1, stage=at, as_new=as_new and at is State.CALLBACK)]
 
 
+def erase(job: Job, *, by: str, reason: str, files: Sequence[Mapping[str, Any]], left: bool) -> list[e.Event]:
+    """Remove what is personal of a finished job. `left`: the database has some of it; `files`: storage may have these.
+
+    No events while it is live, nor where it was erased before and nothing has come back since.
+    """
+    if not job.state.terminal or (job.erased is not None and not left):
+        return []
+    return [e.ContentErased(by=by, reason=reason, files=[dict(file) for file in files])]
+
+
+def files_removed(job: Job, *, by: str) -> list[e.Event]:
+    """Storage has nothing left of an erased job. No events where that is known."""
+    if not job.state.terminal or job.erased is None or job.erased.files_removed_at is not None:
+        return []
+    return [e.FilesRemoved(by=by)]
+
+
 def total_seconds(job: Job, now: datetime) -> float:
     """From ingress (or the operator's `requeued`) to the outcome."""
     begun = job.run_at or now
@@ -247,7 +264,9 @@ __all__ = [
     "cancel",
     "cancelled",
     "claim",
+    "erase",
     "exhausted",
+    "files_removed",
     "finish",
     "give_up",
     "interrupt",

@@ -303,6 +303,25 @@ class Requeued(Event, frozen=True):
     as_new: bool = False
 
 
+class ContentErased(Event, frozen=True):
+    """An operator had what is personal removed from the database: the payload, prompts, references' URLs, dead letters.
+
+    `files` are those that are to go from storage as well, each with bucket, key and, where one is known, digest.
+    """
+
+    kind: ClassVar[str] = "content_erased"
+    by: str
+    reason: str
+    files: list[dict[str, Any]] = []
+
+
+class FilesRemoved(Event, frozen=True):
+    """Nothing is left in storage of the files that `content_erased` names. By whoever had it done in the end."""
+
+    kind: ClassVar[str] = "files_removed"
+    by: str
+
+
 class Unknown(Event, frozen=True):
     """A kind that this version does not know, kept as it was stored."""
 

@@ -11,6 +11,7 @@ from statemachine.job import (
     Asset,
     Callback,
     Checkpoint,
+    Erasure,
     Error,
     Job,
     ModelChange,
@@ -254,6 +255,11 @@ def _apply(job: Job, stored: Stored) -> Job:
             return replace(closed(job, at, "succeeded"), outcome=Outcome.CANCELLED)
         case e.Requeued() as event:
             return _next_run(job, event, at)
+        case e.ContentErased(by=by, reason=reason, files=files):
+            gone = None if files else at
+            return replace(job, erased=Erasure(by=by, reason=reason, at=at, files=tuple(files), files_removed_at=gone))
+        case e.FilesRemoved() if job.erased is not None:
+            return replace(job, erased=replace(job.erased, files_removed_at=at))
         case _:
             return job
 

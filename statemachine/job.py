@@ -162,6 +162,16 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         return round((self.at - self.begun_at).total_seconds(), 3)
 
 
+class Erasure(msgspec.Struct, frozen=True, kw_only=True):
+    """Who had the personal content removed, when and why; `files_removed_at` is None while storage may have some."""
+
+    by: str
+    reason: str
+    at: datetime
+    files: tuple[dict[str, Any], ...]
+    files_removed_at: datetime | None
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job after its first `version` events. Version, digest and token ride along: no write without them.
 
@@ -211,6 +221,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     cancel_reason: str | None = None
     error: Error | None = None
     verdict: Verdict | None = None
+    erased: Erasure | None = None
     created_at: datetime | None = None
     queued_at: datetime | None = None
     run_at: datetime | None = None

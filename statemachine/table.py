@@ -40,6 +40,7 @@ TABLE: Final[list[Row]] = [
     (e.JobFailed, State.CALLBACK, State.FAILED),
     (e.JobCancelled, State.CALLBACK, State.CANCELLED),
     *((e.Requeued, ended, then) for ended in sorted(TERMINAL) for then in LIVE),
+    *((erased, ended, ended) for erased in (e.ContentErased, e.FilesRemoved) for ended in sorted(TERMINAL)),
 ]
 
 REPLAY: Final[dict[tuple[str, State], tuple[State, ...]]] = {}
@@ -57,9 +58,11 @@ def diagram() -> str:
     arrows: dict[tuple[State, State], list[str]] = {}
     again: list[State] = []
     for event, source, target in TABLE:
+        if source is target:
+            continue
         if source in TERMINAL:
             again += [] if target in again else [target]
-        elif source is not target:
+        else:
             arrows.setdefault((source, target), []).append(event.kind)
     lines = ["stateDiagram-v2", f"    [*] --> {State.QUEUED}: {e.JobQueued.kind}"]
     lines += [f"    {source} --> {target}: {', '.join(kinds)}" for (source, target), kinds in arrows.items()]

@@ -75,7 +75,7 @@ def retry(
     from ourvidz import acts
 
     act = acts.retry(choice.by or acts.whoever(), choice.reason, _stage(stage))
-    _carry_out(face_of(ctx), act, choice)
+    carry_out(face_of(ctx), act, choice)
 
 
 @with_choice
@@ -95,10 +95,11 @@ def resend(
     """
     from ourvidz import acts
 
-    _carry_out(face_of(ctx), acts.resend(choice.by or acts.whoever(), choice.reason, as_new=as_new), choice)
+    carry_out(face_of(ctx), acts.resend(choice.by or acts.whoever(), choice.reason, as_new=as_new), choice)
 
 
-def _carry_out(face: Face, act: "Act", choice: Choice) -> None:
+def carry_out(face: Face, act: "Act", choice: Choice) -> None:
+    """Do it to the jobs that are meant, and say of each what came of it. Raises CommandError where one refused."""
     with face.store() as store:
         done = _perform(store, act, choice)
     if choice.as_json:
@@ -119,7 +120,7 @@ def _perform(store: "EventStore", act: "Act", choice: Choice) -> "list[Done]":
             job_ids = list_ids(connection, choice.filter(store.now(), act.states))
         else:
             job_ids = list(dict.fromkeys(resolve(connection, prefix) for prefix in choice.ids))
-    if choice.by_filter and job_ids and not choice.yes and not choice.dry_run:
+    if (choice.by_filter or act.final) and job_ids and not choice.yes and not choice.dry_run:
         _confirm(act, len(job_ids))
     done: list[Done] = []
     try:
@@ -133,10 +134,11 @@ def _perform(store: "EventStore", act: "Act", choice: Choice) -> "list[Done]":
 
 
 def _confirm(act: "Act", number: int) -> None:
+    for_good = " for good" if act.final else ""
     if not sys.stdin.isatty():
-        said = f"{plural(number, 'job')} would be {act.participle}: there is no terminal to ask on"
+        said = f"{plural(number, 'job')} would be {act.participle}{for_good}: there is no terminal to ask on"
         raise CommandError(f"{said}; --yes does it, --dry-run shows them", ExitCode.USAGE)
-    typer.confirm(f"{plural(number, 'job')} to be {act.participle}: go on?", abort=True, err=True)
+    typer.confirm(f"{plural(number, 'job')} to be {act.participle}{for_good}: go on?", abort=True, err=True)
 
 
 def _say(act: "Act", choice: Choice, done: "list[Done]") -> None:

@@ -12,6 +12,7 @@ from ourvidz.cli import (
     database,
     deadletters,
     inspect,
+    erase,
     jobs,
     models,
     processes,
@@ -86,6 +87,7 @@ for name, command in (
     ("cancel", acts.cancel),
     ("retry", acts.retry),
 ):
+    ("erase", erase.erase),
     jobs_app.command(name)(with_verbose(command))
 app.add_typer(jobs_app, name="jobs")
 

@@ -104,6 +104,7 @@ def _identity(s: Situation) -> dict[str, Any]:
         "enhanced_prompt": enhanced_prompt(job, s.content),
         "references": s.content.get("references") or [],
         "references_fetched": list(job.references),
+        "erased": None if job.erased is None else msgspec.structs.asdict(job.erased),
         "asked": queued.asked if queued is not None else {},
         "resolved": job.request,
         "disagreements": queued.disagreements if queued is not None else [],

@@ -22,8 +22,8 @@ def identity(d: dict[str, Any]) -> Section:
     rows: list[tuple[str, str]] = [("job", d["id"]), ("type", d["job_type"] or "unknown")]
     if d["prompt"] is not None:
         rows.append(("prompt", d["prompt"] or "(empty)"))
-    elif d["resolved"]:
-        rows.append(("prompt", "erased"))
+    elif d["resolved"] or d["erased"]:
+        rows.append(("prompt", _erased(d["erased"])))
     if d["enhanced_prompt"]:
         rows.append(("enhanced", d["enhanced_prompt"]))
     if d["negative_prompt"]:
@@ -43,6 +43,16 @@ def identity(d: dict[str, Any]) -> Section:
     if d["run"] > 1:
         rows += [("run", _run(run)) for run in d["runs"]]
     return Section(title="Job", parts=[pairs(rows)])
+
+
+def _erased(done: dict[str, Any] | None) -> str:
+    if done is None:
+        return "erased"
+    why = f": {clause(done['reason'])}" if done["reason"] else ""
+    left = (
+        "" if done["files_removed_at"] else "; its files are still to go from storage, `ourvidz jobs erase` does that"
+    )
+    return f"erased by {clause(done['by'])} at {stamp(moment(done['at']))}{why}{left}"
 
 
 def now(d: dict[str, Any]) -> Section | None:

@@ -15,6 +15,8 @@ from statemachine.errors import StoreAway
 BUSY_SECONDS: Final = 30.0
 """How long a SQLite writer waits for another process's transaction."""
 BUSY_POLL_SECONDS: Final = 0.001
+LOG_WAIT_MS: Final = 1000
+"""How long the log's emptying waits for readers."""
 
 SILENCE: Final = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
 """A server that falls silent without a word (a cable, a failover) is given up after 25 s, not after two hours."""
@@ -68,7 +70,8 @@ def driver_options(url: URL) -> dict[str, str | int]:
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions are begun below, so that a write is immediate
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    # What is replaced or removed is overwritten, prompts that a later version of the row replaced included.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -91,6 +94,23 @@ def _begin_sqlite(connection: Connection) -> None:
                 return
     finally:
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+
+
+def forget_older_bytes(engine: Engine) -> None:
+    """Empty SQLite's log, in which every page stands as it was before, too. Whoever reads on longer than that keeps it.
+
+    PostgreSQL keeps older rows until its next VACUUM, and its log as long as it is set up to.
+    """
+    if engine.dialect.name != "sqlite":
+        return
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {LOG_WAIT_MS}")  # everybody's writes wait with it
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+    finally:
+        connection.close()
 
 
 @contextmanager

@@ -62,7 +62,10 @@ class LocalBucket:
         user, file = split_key(key)
         folder = self.root / check_bucket(bucket) / user
         if not self.root.is_dir():
-            raise Misconfigured(f"the storage folder {self.root} is not there", error_type="StorageUnwritable")
+            raise Misconfigured(
+                f"the storage folder {self.root} is not there (make it, if nothing was ever stored)",
+                error_type="StorageUnwritable",
+            )
         try:
             if not folder.exists():
                 return
