@@ -2,7 +2,7 @@
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import cache
 from itertools import islice
@@ -35,9 +35,8 @@ class Loaded(msgspec.Struct, frozen=True):
         return Loaded(self.jobs + other.jobs, self.events + other.events, self.there + other.there)
 
 
-def load(url: str, errands: Iterable[Errand], *, processes: int, tell: Callable[[Loaded], None]) -> Loaded:
-    """Make each errand's life and write it; `tell` hears of every chunk. What is there already is left as it is."""
-    done = Loaded()
+def load(url: str, errands: Iterable[Errand], *, processes: int) -> Iterator[Loaded]:
+    """Make each errand's life and write it, chunk by chunk. What is there already is left as it is."""
     # Spawned: a forked child would share its parent's connections.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
@@ -45,12 +44,9 @@ def load(url: str, errands: Iterable[Errand], *, processes: int, tell: Callable[
         for chunk in _chunks(errands):
             under_way.append(pool.submit(load_chunk, url, chunk))
             if len(under_way) > 2 * processes:
-                tell(written := under_way.popleft().result())
-                done += written
+                yield under_way.popleft().result()
         for future in under_way:
-            tell(written := future.result())
-            done += written
-    return done
+            yield future.result()
 
 
 def load_chunk(url: str, chunk: list[Errand]) -> Loaded:

@@ -44,14 +44,15 @@ _GROWTH: Final = 1.0
 """At its end the year is busier than at its beginning by so much of it."""
 
 
-def plan_year(jobs: int, *, seed: int, until: datetime) -> Iterator[Errand]:
-    """`jobs` errands in the order of their coming, the same for the same arguments. The year ends at `until`."""
-    dice = dice_of(f"year {seed} of {jobs}")
-    users = Users(max(10, round(jobs * USERS_PER_JOB)), f"{seed} of {jobs}")
-    fleet = Fleet(f"{seed} of {jobs}", mean_load=_mean_seconds() * jobs / (DAYS * 86400))
-    for number, at in enumerate(_times(jobs, dice, until)):
+def plan_year(jobs: int, *, seed: int, until: datetime, days: int = DAYS) -> Iterator[Errand]:
+    """`jobs` errands of `days` in the order of their coming, the same for the same arguments. They end at `until`."""
+    whole = f"{seed} of {jobs}" if days == DAYS else f"{seed} of {jobs} in {days} days"
+    dice = dice_of(f"year {whole}")
+    users = Users(max(10, round(jobs * USERS_PER_JOB)), whole)
+    fleet = Fleet(whole, mean_load=_mean_seconds() * jobs / (days * 86400))
+    for number, at in enumerate(_times(jobs, dice, until, timedelta(days=days))):
         job_type, images = wish(dice)
-        key = f"{seed} of {jobs}: {number}"
+        key = f"{whole}: {number}"
         yield Errand(
             key=key,
             job_id=job_id_of(key),
@@ -63,20 +64,20 @@ def plan_year(jobs: int, *, seed: int, until: datetime) -> Iterator[Errand]:
         )
 
 
-def plan_waiting(jobs: int, users: int, *, seed: int, until: datetime) -> Iterator[Errand]:
+def plan_waiting(jobs: int, users: int, *, key: str, until: datetime) -> Iterator[Errand]:
     """`jobs` errands of `users` that came in the last hours before `until` and wait, each user's in turn."""
-    dice = dice_of(f"queue {seed} of {jobs}")
-    who = Users(users, f"waiting {seed} of {jobs}")
+    dice = dice_of(key)
+    who = Users(users, key)
     turns: dict[str, int] = {}
     for number in range(jobs):
         job_type, images = wish(dice)
         user_id = who.draw(dice)
-        key = f"waiting {seed} of {jobs}: {number}"
+        own = f"{key}: {number}"
         turn = turns.get(user_id, 0)
         turns[user_id] = turn + 1
         yield Errand(
-            key=key,
-            job_id=job_id_of(key),
+            key=own,
+            job_id=job_id_of(own),
             at=until - timedelta(seconds=(jobs - number) * 0.25),
             job_type=job_type,
             images=images,
@@ -118,10 +119,10 @@ def _mean_seconds() -> float:
     return sum(drawn) / len(drawn)
 
 
-def _times(jobs: int, dice: random.Random, until: datetime) -> Iterator[datetime]:
+def _times(jobs: int, dice: random.Random, until: datetime, span: timedelta) -> Iterator[datetime]:
     """When they come, in order: one each at an equal share of all that the year's hours weigh."""
-    begin = until - timedelta(days=DAYS)
-    hours = int((timedelta(days=DAYS) - SETTLED).total_seconds()) // 3600
+    begin = until - span
+    hours = (span - SETTLED) // timedelta(hours=1)
     weights = []
     for hour in range(hours):
         at = begin + timedelta(hours=hour)
