@@ -11,14 +11,15 @@ from ourvidz.cli import (
     config,
     database,
     deadletters,
-    inspect,
     erase,
+    inspect,
     jobs,
     models,
     processes,
     queues,
     search,
     submit,
+    verify,
     watch,
     workers,
 )
@@ -83,11 +84,12 @@ for name, command in (
     ("inspect", inspect.inspect),
     ("why", inspect.why),
     ("watch", watch.watch),
+    ("verify", verify.verify),
     ("rebuild", jobs.rebuild),
     ("cancel", acts.cancel),
     ("retry", acts.retry),
-):
     ("erase", erase.erase),
+):
     jobs_app.command(name)(with_verbose(command))
 app.add_typer(jobs_app, name="jobs")
 

@@ -6,6 +6,7 @@ import typer
 
 from ourvidz.cli.choosing import ErrorClass, ErrorText, Json, Since, States, Type, Until, User, WorkerId, wanted
 from ourvidz.cli.face import face_of, note, say, say_json
+from ourvidz.cli.progress import bar
 
 
 def list_(
@@ -66,7 +67,7 @@ def rebuild(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make the tables jobs, job_attempts and job_assets again from the events alone.
+    """Make the projections, from jobs to job_model_changes, again from the events alone, batch by batch.
 
     \b
     Example:
@@ -75,16 +76,21 @@ def rebuild(
     face = face_of(ctx)
     compared, changed = 0, {}
     with face.store() as store:
-        from statemachine.store.reading import resolve
+        from statemachine.store.reading import counts, resolve
 
         chosen: list[str] | None = None
-        if job_ids:
-            with store.read() as connection:
+        with store.read() as connection:
+            if job_ids:
                 chosen = [resolve(connection, job_id) for job_id in job_ids]
-        for rebuilt in store.rebuild(chosen):
-            compared += 1
-            if rebuilt.changed:
-                changed[rebuilt.job_id] = list(rebuilt.changed)
+                total = len(chosen)
+            else:
+                total = sum(counts(connection).values())
+        with bar("jobs", total) as show:
+            for rebuilt in store.rebuild(chosen):
+                compared += 1
+                if rebuilt.changed:
+                    changed[rebuilt.job_id] = list(rebuilt.changed)
+                show(compared)
     if as_json:
         say_json({"schema": 1, "compared": compared, "changed": changed})
         return

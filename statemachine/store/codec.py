@@ -45,7 +45,7 @@ def _decoder(kind: str) -> msgspec.json.Decoder[Event]:
 
 
 def decode(kind: str, data: str) -> Event:
-    """The event of a stored row. Kinds of an earlier version are told in today's, those of a later one are `Unknown`."""
+    """The event of a stored row. Earlier versions' kinds are told in today's, those of a later one are `Unknown`."""
     if kind in UPCASTS:
         return UPCASTS[kind](msgspec.json.decode(data))
     if kind not in KINDS:
