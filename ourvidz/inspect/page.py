@@ -17,12 +17,16 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Grid(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows of equal length. `right` are the columns that hold numbers. Only the last column may wrap."""
+    """Rows of equal length. `right` are the columns that hold numbers. Only the last column may wrap.
+
+    `long_last`: that one is longer than the others together, and may stand beneath them.
+    """
 
     rows: list[list[Cell]]
     head: tuple[str, ...] = ()
     caption: str | None = None
     right: frozenset[int] = frozenset()
+    long_last: bool = False
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):

@@ -55,8 +55,7 @@ def _anomalies(d: dict[str, Any]) -> Grid | None:
         [
             [
                 Cell(one["kind"].replace("_", " "), "warn"),
-                Cell("" if one["version"] is None else f"version {one['version']}", "dim"),
-                Cell(one["said"]),
+                Cell(one["said"] if one["version"] is None else f"version {one['version']}: {one['said']}"),
             ]
             for one in d["anomalies"]
         ]
@@ -156,9 +155,8 @@ def _cost(d: dict[str, Any]) -> Grid | None:
     rows = [[Cell(one["stage"]), Cell(str(one["attempts"] or "")), *_seconds(one)] for one in stages]
     if len(rows) > 1:
         rows.append([Cell("in all", "dim"), Cell(""), *_seconds(told)])
-    loads = (
-        None if told["load_seconds"] is None else f"of that, models were loaded for {duration(told['load_seconds'])}"
-    )
+    loaded = told["load_seconds"]
+    loads = None if loaded is None else f"{duration(loaded)} of it went into loading models"
     head = ("stage", "tries", "waited", "ran", "device", "wasted")
     return Grid(rows=rows, head=head, right=frozenset({1, 2, 3, 4, 5}), caption=loads)
 
@@ -183,5 +181,6 @@ def _events(d: dict[str, Any]) -> Grid | None:
                 Cell(json.dumps(event["data"], ensure_ascii=False, sort_keys=True), "dim"),
             ]
             for event in d["events"]
-        ]
+        ],
+        long_last=True,
     )

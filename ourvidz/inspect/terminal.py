@@ -1,4 +1,7 @@
-"""A job's page on a terminal. Fits 80 columns; wider ones get longer bars and a column for the worker."""
+"""A job's page on a terminal.
+
+Made for 80 columns. Wider ones get longer bars and a column for the worker; narrower ones get no bars.
+"""
 
 import textwrap
 from collections.abc import Iterator
@@ -58,9 +61,23 @@ def _section(section: Section, width: int, *, titled: bool) -> Iterator[Renderab
             case Grid():
                 if part.caption is not None:
                     yield Padding(Text(printable(part.caption), style="dim"), (0, 0, 0, 2))
-                yield Padding(_grid(part), (0, 0, 0, 2))
+                if part.long_last and width < WIDE:
+                    yield from _stacked(part, width)
+                else:
+                    yield Padding(_grid(part), (0, 0, 0, 2))
             case Gallery():
                 continue
+
+
+def _stacked(given: Grid, width: int) -> Iterator[Text]:
+    """Each row with its last cell beneath it."""
+    widths = [max(len(printable(row[index].text)) for row in given.rows) for index in range(len(given.rows[0]) - 1)]
+    for row in given.rows:
+        line = Text("  ")
+        for cell, wide in zip(row, widths, strict=False):
+            line.append_text(_text(cell)).append(" " * (wide - len(printable(cell.text)) + 2))
+        yield _line(line, width)
+        yield Text(_wrapped(row[-1].text, width, first=6, others=6), style=STYLES[row[-1].tone])
 
 
 def _text(cell: Cell) -> Text:
@@ -72,8 +89,10 @@ def _timeline(story: Timeline, width: int) -> Iterator[Text]:
     wide = width >= WIDE
     bar = min(_LONGEST, width - _FIXED - (_WHERE + 2 if wide else 0))
     bar = bar if bar >= _SHORTEST else 0
-    head = f"  {'stage':<13} try  {'UTC':<8}  {'after':>8} {'wait':>7} {'run':>7}  {'':<{bar}}  {'outcome':<11}"
-    yield _line(Text(head + ("  where" if wide else ""), style="dim"), width)
+    after = f" {'after':>8}" if bar else ""
+    head = f"  {'stage':<13} try  {'UTC':<8} {after} {'wait':>7} {'run':>7}  "
+    head += f"{'':<{bar}}  outcome" if bar else "outcome"
+    yield _line(Text(head + ("      where" if wide else ""), style="dim"), width)
     before, day = None, story.began.date()
     for entry in story.entries:
         if entry.at.date() != day:
@@ -94,7 +113,8 @@ def _timeline(story: Timeline, width: int) -> Iterator[Text]:
 def _step(step: Step, longest: float, width: int, *, bar: int, wide: bool) -> Text:
     number = "" if step.attempt is None else str(step.attempt)
     wait, run = ("" if seconds is None else brief(seconds) for seconds in (step.wait, step.run))
-    line = Text(f"  {step.stage:<13} {number:>3}  {clock(step.at)}  {_after(step.after):>8} {wait:>7} {run:>7}  ")
+    after = f" {_after(step.after):>8}" if bar else ""
+    line = Text(f"  {step.stage:<13} {number:>3}  {clock(step.at)} {after} {wait:>7} {run:>7}  ")
     if bar:
         waited, ran = (round((seconds or 0.0) / longest * bar) for seconds in (step.wait, step.run))
         ran = max(1, ran) if step.run is not None else 0

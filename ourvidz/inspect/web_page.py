@@ -29,18 +29,20 @@ table { border-collapse: collapse; }
 td, th { padding: .12rem 1.1rem .12rem 0; text-align: left; vertical-align: top; font-weight: inherit;
   font-variant-numeric: tabular-nums; }
 td { white-space: nowrap; }
-td:last-child { white-space: pre-wrap; overflow-wrap: anywhere; padding-right: 0; }
+td:last-child:not(.right) { white-space: pre-wrap; overflow-wrap: anywhere; min-width: 11rem; }
+td:last-child, th:last-child { padding-right: 0; }
 th, .dim, .moment, figcaption, caption { color: var(--dim); }
 caption { text-align: left; overflow-wrap: anywhere; }
 .right { text-align: right; }
 .good { color: var(--good); } .warn { color: var(--warn); } .bad { color: var(--bad); }
 .busy { color: var(--busy); } .odd { color: var(--odd); }
 .timeline { width: 100%; }
+.timeline td:last-child { white-space: nowrap; }
 .timeline .bar { width: 40%; min-width: 8rem; vertical-align: middle; }
 .timeline .note, .timeline .remark { white-space: pre-wrap; overflow-wrap: anywhere; }
 .bar div { display: flex; height: .7rem; }
 .bar i { display: block; background: currentColor; }
-.bar .wait { background: var(--line); }
+.bar .wait { background: var(--dim); opacity: .4; }
 .files { display: flex; flex-wrap: wrap; gap: 1rem; margin-top: .75rem; }
 figure { margin: 0; max-width: 22rem; }
 figure img, figure video { display: block; max-width: 100%; height: auto; border: 1px solid var(--line); }
