@@ -17,6 +17,7 @@ from ourvidz.cli import (
     models,
     processes,
     queues,
+    report,
     search,
     submit,
     verify,
@@ -112,6 +113,7 @@ for name, letter_command in (
 app.add_typer(deadletters_app, name="deadletters")
 
 app.command("workers")(with_verbose(workers.workers))
+app.command("report")(with_verbose(report.report))
 
 models_app = typer.Typer(help="The models that workers load.", no_args_is_help=True, rich_markup_mode=None)
 for name, model_command in (("list", models.list_), ("check", models.check), ("make-tiny", models.make_tiny)):

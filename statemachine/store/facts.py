@@ -28,12 +28,16 @@ class Fact:
 def summed(fact: Fact, spans: str, *, keys: Sequence[str], moment: str | None = None) -> str:
     """The SELECT of the sums over `spans`, by `moment` (such as `DAY(facts.at) AS day`) and `keys`."""
     groups = [*([moment] if moment else []), *(f"facts.{key}" for key in keys)]
-    sums = [f"CAST(SUM(facts.{name}) AS {_NUMBERS[kind]}) AS {name}" for name, kind in fact.sums.items()]
     by = ", ".join(group.partition(" AS ")[0] for group in groups)
     return (
-        f"SELECT {', '.join([*groups, *sums])}\n"
+        f"SELECT {', '.join([*groups, *added(fact, 'facts')])}\n"
         f"FROM (\n{fact.rows.replace('SPANS', spans)}\n) AS facts{f' GROUP BY {by}' if by else ''}"
     )
+
+
+def added(fact: Fact, table: str) -> list[str]:
+    """The sums of what `table` has of the fact, in the type that each has everywhere."""
+    return [f"CAST(SUM({table}.{name}) AS {_NUMBERS[kind]}) AS {name}" for name, kind in fact.sums.items()]
 
 
 _NUMBERS: Final[dict[type[TypeEngine[Any]], str]] = {BigInteger: "BIGINT", Float: "DOUBLE PRECISION"}

@@ -1,0 +1,114 @@
+"""`report`."""
+
+import re
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ourvidz.cli.errors import CommandError
+from ourvidz.cli.face import face_of, say, say_json
+from ourvidz.cli.progress import bar
+from ourvidz.cli.times import parse_time
+from ourvidz.exit_codes import ExitCode
+from ourvidz.reports.names import By, Report
+
+if TYPE_CHECKING:
+    from ourvidz.reports.span import Span
+    from statemachine.store import EventStore
+
+
+class Format(StrEnum):
+    """How it is printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+def report(
+    ctx: typer.Context,
+    which: Annotated[
+        Report, typer.Argument(help=", ".join(one.value for one in Report), metavar="REPORT", show_default=False)
+    ],
+    since: Annotated[
+        str, typer.Option(help="From then on: 30d, 4w (from midnight UTC), 12h, or an ISO time (UTC).", metavar="T")
+    ] = "30d",
+    until: Annotated[
+        str | None, typer.Option(help="Until before then, in the same forms; until now when not given.", metavar="T")
+    ] = None,
+    by: Annotated[
+        By | None, typer.Option(help="A line for each hour, day, type, user or worker; each report has its own else.")
+    ] = None,
+    output: Annotated[
+        Format, typer.Option("--format", help="table for people; csv or json for programs.")
+    ] = Format.TABLE,
+) -> None:
+    """Tell what all jobs together did: throughput, latency, failures, retries, workers, users, models, callbacks, cost.
+
+    Days are those of UTC. Any span is answered from daily rollups, which are brought up to date first; by hour, and
+    where rollups do not know what is asked, jobs are counted one by one, over at most 31 days at once.
+
+    \b
+    Example:
+        ourvidz report throughput
+        ourvidz report latency --since 7d --by type
+        ourvidz report failures --since 2026-07-01 --until 2026-08-01 --by day --format csv
+    """
+    face = face_of(ctx)
+    with face.store() as store:
+        from ourvidz.reports.catalogue import ask
+        from ourvidz.reports.span import Unanswerable
+
+        now = store.now()
+        span = _span(since, until, now)
+        _bring_up_to_date(store, now)
+        try:
+            with store.read() as connection:
+                answer = ask(connection, which, span, by)
+        except Unanswerable as no:
+            raise CommandError(str(no), ExitCode.USAGE) from no
+    match output:
+        case Format.JSON:
+            from ourvidz.reports.data import document
+
+            say_json(document(answer))
+        case Format.CSV:
+            from ourvidz.reports.data import as_csv
+
+            say(as_csv(answer).rstrip("\n"))
+        case Format.TABLE:
+            from ourvidz.reports.table import render
+
+            face.show(*render(answer, width=face.console().width))
+
+
+def _span(since: str, until: str | None, now: datetime) -> "Span":
+    from ourvidz.reports.span import Span
+
+    begins, ends = _moment(since, now), now if until is None else _moment(until, now)
+    if begins >= ends:
+        raise typer.BadParameter(f"--since {since} is not before {'now' if until is None else f'--until {until}'}")
+    return Span(begins, ends)
+
+
+def _moment(text: str, now: datetime) -> datetime:
+    """As elsewhere, but days and weeks ago begin at midnight: what is told by day is told of whole ones."""
+    moment = parse_time(text, now)
+    assert moment is not None
+    if re.fullmatch(r"\d+\s*[dw](\s*ago)?", text.strip()):
+        moment = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return moment
+
+
+def _bring_up_to_date(store: "EventStore", now: datetime) -> None:
+    from statemachine.store.rolling import due, roll
+
+    with store.read() as connection:
+        days = len(due(connection, now))
+    if days == 0:
+        return
+    with bar("rolling up days", days) as done:
+        for number, _ in enumerate(roll(store.engine, now), start=1):
+            done(number)

@@ -1,0 +1,93 @@
+"""Asking the database for sums of facts, within what it can answer."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from ourvidz.reports.answer import Answer, Row
+from ourvidz.reports.columns import Column, name
+from ourvidz.reports.names import By, Report
+from ourvidz.reports.span import COUNTED_DAYS, DAY, Span, Unanswerable
+from statemachine.store.counting import counted, kept, sealed_until
+from statemachine.store.facts import Fact
+from statemachine.store.rolling import midnight
+
+
+@dataclass(frozen=True)
+class Asking:
+    """One report over one span. Everything is read on the one snapshot of `connection`."""
+
+    connection: Connection
+    report: Report
+    by: By | None
+    span: Span
+
+    def or_by(self, by: By) -> "tuple[Asking, By]":
+        """The same, by what was asked for; by `by` where nothing was."""
+        chosen = self.by or by
+        return replace(self, by=chosen), chosen
+
+    def sums(self, fact: Fact, *keys: str) -> list[Row]:
+        """The sums of the fact by what the report is by, and by `keys`. Raises Unanswerable."""
+        moment = self.by.moment if self.by else None
+        every = list(dict.fromkeys([*([self.by.key] if self.by and self.by.key else []), *keys]))
+        if not kept(fact, every, moment) and self.span.ends - self.span.begins > DAY * COUNTED_DAYS:
+            raise Unanswerable(
+                f"{self.report} by {self.by} is counted job by job, over at most {COUNTED_DAYS} days at once: "
+                "name a shorter span with --since and --until"
+            )
+        self._refuse_what_is_archived(counting=not kept(fact, every, moment))
+        return counted(self.connection, fact, self.span.begins, self.span.ends, keys=every, moment=moment)
+
+    def answer(
+        self, about: str, keys: list[Column], values: list[Column], rows: Iterable[Row], totals: Row | None = None
+    ) -> Answer:
+        """The rows in their order: days and hours one after the other, anything else by the first value."""
+        ordered = sorted(rows, key=lambda row: tuple(str(row[key.name] or "") for key in keys))
+        if not (self.by and self.by.moment):
+            ordered.sort(key=lambda row: -(row[values[0].name] or 0))
+        return Answer(self.report, self.by, self.span, about, keys, values, ordered, totals)
+
+    def line(self, by: By) -> Column:
+        """The column that names what there is a line for each of."""
+        return name(by.moment or by.key or "", by.value)
+
+    def on_every_moment(self, rows: list[Row], nothing: Row) -> list[Row]:
+        """With a row for each day or hour, also where nothing happened; unchanged where lines are no moments."""
+        if self.by is None or self.by.moment is None or not rows:
+            return rows
+        known = {row[self.by.value]: row for row in rows}
+        return [known.get(at, nothing | {self.by.value: at}) for at in self.span.moments(self.by.value)]
+
+    def _refuse_what_is_archived(self, *, counting: bool) -> None:
+        sealed = sealed_until(self.connection)
+
+        def unknown(moment: datetime) -> bool:
+            return moment < sealed and (counting or moment != midnight(moment))
+
+        if unknown(self.span.begins) or unknown(self.span.ends):
+            how = "by day and type only" if counting else "for whole days only"
+            raise Unanswerable(
+                f"jobs that ended before {sealed:%Y-%m-%d} have been archived; what they did is known {how}"
+            )
+
+
+def added_up(rows: Iterable[Row], names: Sequence[str]) -> Row:
+    """The sums of these columns over the rows."""
+    kept_rows = list(rows)
+    return {one: sum(row[one] or 0 for row in kept_rows) for one in names}
+
+
+def by_keys(rows: Iterable[Row], keys: Sequence[str]) -> dict[tuple[object, ...], list[Row]]:
+    """The rows that have the same values under `keys`, together."""
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return groups
+
+
+def part(of: float | None, whole: float | None) -> float | None:
+    """The share, or the mean; None of nothing."""
+    return None if of is None or not whole else of / whole
