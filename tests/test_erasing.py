@@ -21,7 +21,7 @@ from statemachine.states import State
 from statemachine.store import EventStore
 from statemachine.store.codec import digest
 from statemachine.store.schema import dead_letters, job_payloads
-from tests.fakes import MemoryBucket, MemorySpool
+from tests.fakes import Crash, MemoryBucket, MemorySpool
 from tests.fates import START
 from tests.test_cli import Run, base, run
 from tests.test_cli import submit as submit_by_command
@@ -211,6 +211,27 @@ class TestStorageAway:
         assert (len(bucket.objects), of_payloads(store)) == (9, [(False, False, True)] * 3)
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("file", [1, 2, 3])
+def test_whoever_dies_in_the_middle_leaves_it_to_be_finished(store: EventStore, file: int, when: str) -> None:
+    """Nothing personal is left without a word in the history that it was to go."""
+    calls: list[str] = []
+
+    def dies(effect: str) -> None:
+        calls.append(effect)
+        if calls.count(f"bucket.remove:{when}") == file and effect == f"bucket.remove:{when}":
+            raise Crash
+
+    bucket = MemoryBucket(dies)
+    mine = finished(store, bucket)
+    with pytest.raises(Crash):
+        do(store, bucket, mine)
+    assert (of_payloads(store), kinds(store, mine)[-1]) == ([(False, False, True)], "content_erased")
+    (done,) = do(store, bucket, mine)
+    assert (done.done, bucket.keys(), kinds(store, mine)[-1]) == (True, [], "files_removed")
+    assert kinds(store, mine).count("content_erased") == 1
+
+
 class TestAfterwards:
     def test_nothing_is_made_or_told_of_it_again(self, store: EventStore) -> None:
         bucket = MemoryBucket()
@@ -267,6 +288,16 @@ class TestCommand:
         assert "erased by ada at 20" in base("jobs", "inspect", job_id).stdout
         assert [event["kind"] for event in told["events"]][-2:] == ["content_erased", "files_removed"]
         assert base("jobs", "search", "heron").stdout == ""
+        assert base("jobs", "verify").returncode == 0
+
+    def test_a_dead_letter_that_was_erased_is_not_put_through_the_door(self, base: Run, tmp_path: Path) -> None:
+        job_id = cancelled(base, tmp_path)
+        (tmp_path / "ourvidz-data" / "storage").mkdir()
+        other = json.dumps(build_payload("sdxl_image_fast", "another heron", job_id=job_id))
+        assert base("jobs", "submit", "-", stdin=other).returncode == ExitCode.REFUSED
+        assert base("jobs", "erase", job_id, "--yes").returncode == 0
+        done = base("deadletters", "requeue", "1")
+        assert (done.returncode, done.stderr) == (ExitCode.REFUSED, f"dead letter 1 was erased with job {job_id}\n")
 
     def test_a_storage_that_is_not_there_ends_with_an_error_and_one_that_is_goes_on(
         self, base: Run, tmp_path: Path

@@ -13,6 +13,7 @@ from ourvidz.cli import (
     deadletters,
     erase,
     inspect,
+    export,
     jobs,
     models,
     processes,
@@ -90,6 +91,7 @@ for name, command in (
     ("cancel", acts.cancel),
     ("retry", acts.retry),
     ("erase", erase.erase),
+    ("export", export.export),
 ):
     jobs_app.command(name)(with_verbose(command))
 app.add_typer(jobs_app, name="jobs")

@@ -90,6 +90,8 @@ def requeue(
             raise CommandError(
                 f"dead letter {letter_id} was requeued by {row['requeued_by']} already", ExitCode.REFUSED
             )
+        if not row["raw"] and row["job_id"] is not None:
+            raise CommandError(f"dead letter {letter_id} was erased with job {row['job_id']}", ExitCode.REFUSED)
         arrival = read_arrival(
             bytes(row["raw"]),
             queue=row["queue"],

@@ -15,6 +15,7 @@ from statemachine.store.schema import (
     dead_letters,
     job_attempts,
     job_leases,
+    job_payloads,
     jobs,
     queues,
     rejected_writes,
@@ -157,6 +158,13 @@ def lease(connection: Connection, job_id: str) -> Row | None:
     """The job's row of `job_leases`, `progress` decoded."""
     row = connection.execute(select(job_leases).where(job_leases.c.job_id == job_id)).mappings().one_or_none()
     return None if row is None else {**row, "progress": _progress(row["progress"])}
+
+
+def personal(connection: Connection, job_id: str) -> tuple[bytes | None, str | None]:
+    """The payload as it came, and the content as JSON; None for what was erased or never there."""
+    query = select(job_payloads.c.raw, job_payloads.c.content).where(job_payloads.c.job_id == job_id)
+    row = connection.execute(query).one_or_none()
+    return (None, None) if row is None else (None if row.raw is None else bytes(row.raw), row.content)
 
 
 def rejected(connection: Connection, job_id: str) -> list[Row]:
