@@ -16,10 +16,11 @@ from statemachine.states import State
 from statemachine.store.anchors_schema import anchors
 from statemachine.store.archive_schema import archived_jobs
 from statemachine.store.projections import inserting
-from statemachine.store.rolling import DAY, midnight, seal
+from statemachine.store.rolling import DAY, GRACE, midnight, seal
 from statemachine.store.rollups import rollup_state
 from statemachine.store.schema import (
     Row,
+    Utc,
     dead_letters,
     job_assets,
     job_attempts,
@@ -54,6 +55,15 @@ class Chosen(NamedTuple):
     job_id: str
 
 
+class Old(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs that may go, of those that ended in one way."""
+
+    state: str
+    jobs: int
+    first: datetime
+    last: datetime
+
+
 class Removed(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the jobs that were handed in."""
 
@@ -67,32 +77,38 @@ def owner(table: Table) -> Column[str]:
     return table.c.id if table is jobs else table.c.job_id
 
 
-def old(ends_before: Mapping[State, datetime]) -> ColumnElement[bool]:
-    """Jobs that ended as the state says, before its time."""
-    wanted = [and_(jobs.c.state == state.value, jobs.c.finished_at < at) for state, at in ends_before.items()]
-    return and_(jobs.c.finished_at.is_not(None), or_(false(), *wanted))
-
-
 def choose(
     connection: Connection, ends_before: Mapping[State, datetime], *, after: Chosen | None = None, limit: int
 ) -> list[Chosen]:
-    """Jobs that are old enough to go, the first to end first, those behind `after`.
-
-    Left are jobs that ended on a day that is not rolled up yet; that no anchor covers yet, where there are anchors at
-    all; and the job with the newest event of all, whose position SQLite would give away again.
-    """
-    rolled_up = connection.scalar(select(rollup_state.c.open_from))
-    newest = connection.scalar(select(func.max(job_events.c.position))) or 0
-    anchored = connection.scalar(select(func.max(anchors.c.up_to)))
-    last = and_(job_events.c.job_id == jobs.c.id, job_events.c.version == jobs.c.version)
-    settled = job_events.c.position <= (newest - 1 if anchored is None else min(newest - 1, anchored))
-    query = select(jobs.c.finished_at, jobs.c.id)
-    query = query.where(old(ends_before), jobs.c.finished_at < rolled_up, exists().where(last, settled))
+    """Jobs that may go, the first to end first, those behind `after`."""
+    rolled_up = connection.execute(select(rollup_state.c.open_from)).scalar_one()
+    query = select(jobs.c.finished_at, jobs.c.id).where(_may_go(connection, ends_before, rolled_up))
     if after is not None:
         at, job_id = after
         query = query.where(jobs.c.finished_at >= at, or_(jobs.c.finished_at > at, jobs.c.id > job_id))
     rows = connection.execute(query.order_by(jobs.c.finished_at, jobs.c.id).limit(limit))
     return [Chosen(row.finished_at, row.id) for row in rows]
+
+
+def count(connection: Connection, ends_before: Mapping[State, datetime], *, now: datetime) -> list[Old]:
+    """How many jobs may go once all days that are over are rolled up, state by state."""
+    first, last = (each(jobs.c.finished_at, type_=Utc) for each in (func.min, func.max))
+    query = select(jobs.c.state, func.count(), first, last).group_by(jobs.c.state).order_by(jobs.c.state)
+    rows = connection.execute(query.where(_may_go(connection, ends_before, midnight(now - GRACE))))
+    return [Old(state=state, jobs=number, first=first, last=last) for state, number, first, last in rows]
+
+
+def _may_go(connection: Connection, ends_before: Mapping[State, datetime], rolled_up: datetime) -> ColumnElement[bool]:
+    """Left are jobs that are too young; that ended on a day that is not rolled up yet; that no anchor covers yet, where
+    there are anchors at all; and the job with the newest event of all, whose position SQLite would give away again.
+    """
+    wanted = [and_(jobs.c.state == state.value, jobs.c.finished_at < at) for state, at in ends_before.items()]
+    newest = connection.scalar(select(func.max(job_events.c.position))) or 0
+    anchored = connection.scalar(select(func.max(anchors.c.up_to)))
+    last = and_(job_events.c.job_id == jobs.c.id, job_events.c.version == jobs.c.version)
+    settled = job_events.c.position <= (newest - 1 if anchored is None else min(newest - 1, anchored))
+    ended = jobs.c.finished_at.is_not(None)  # says the same, and lets the index of ended jobs be used
+    return and_(ended, or_(false(), *wanted), jobs.c.finished_at < rolled_up, exists().where(last, settled))
 
 
 def read_rows(connection: Connection, job_ids: Sequence[str], *, tables: Sequence[Table] = TABLES) -> Rows:

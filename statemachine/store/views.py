@@ -31,6 +31,11 @@ _WORDS: Final = {
         "DAY": r"to_char(\1 AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
         "HOUR": r"to_char(\1 AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:00')",
     },
+    "duckdb": {  # in which archives are read
+        "SECONDS": r"(epoch_us(\2) - epoch_us(\1)) / 1000000.0::DOUBLE",
+        "DAY": r"strftime(\1 AT TIME ZONE 'UTC', '%Y-%m-%d')",
+        "HOUR": r"strftime(\1 AT TIME ZONE 'UTC', '%Y-%m-%d %H:00')",
+    },
 }
 
 

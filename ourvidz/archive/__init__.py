@@ -1,0 +1,1 @@
+"""Archives of old jobs: folders of Parquet files that everybody can read."""

@@ -1,0 +1,1 @@
+"""The false year, and what is measured on it."""
