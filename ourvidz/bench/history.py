@@ -10,7 +10,7 @@ import msgspec
 from ourvidz.bench.claiming import Claims, claims_beside
 from ourvidz.bench.condition import CaughtUp, Condition, catch_up, condition
 from ourvidz.bench.loading import Loaded, load
-from ourvidz.bench.questions import QUESTIONS, ask
+from ourvidz.bench.questions import FINDING, REPORTS, ask
 from ourvidz.bench.timing import Times
 from ourvidz.bench.year import plan_waiting, plan_year
 from statemachine.store import EventStore
@@ -74,7 +74,7 @@ def measure(store: EventStore, url: str, wanted: Wanted, *, tell: Callable[[str]
     asked = list[Asked]()
     claims = None
     if wanted.samples:
-        for question in QUESTIONS:
+        for question in (*FINDING, *REPORTS):
             tell(question.name)
             asked.append(Asked(question.name, ask(store, question, samples=wanted.samples, seed=wanted.seed)))
         tell("claims, here and in an empty database by turns")

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -14,9 +14,13 @@ from ourvidz.bench.prompts import prompt
 from ourvidz.bench.timing import Times, measure
 from ourvidz.inspect.document import document
 from ourvidz.inspect.reading import situation_of
+from ourvidz.reports.catalogue import ask as ask_for
+from ourvidz.reports.names import Report
+from ourvidz.reports.span import Span
 from ourvidz.searching import search
 from statemachine.store import EventStore
 from statemachine.store.reading import Filter, counts, list_jobs
+from statemachine.store.rolling import DAY, midnight
 from statemachine.store.schema import jobs
 
 WINDOW: Final = timedelta(days=30)
@@ -86,7 +90,16 @@ def _search(store: EventStore, word: str) -> object:
         return search(connection, Filter(since=store.now() - WINDOW, limit=20), [word])
 
 
-QUESTIONS: Final = (
+def _today(store: EventStore, _dice: random.Random) -> datetime:
+    return store.now()
+
+
+def _report(report: Report, days: int, store: EventStore, now: datetime) -> object:
+    with store.read() as connection:
+        return ask_for(connection, report, Span(midnight(now) - DAY * days, now))
+
+
+FINDING: Final = (
     Question("jobs inspect", 1.0, _any_job, _inspect),
     Question("jobs list", 0.1, _everything, _list),
     Question("jobs list --user", 0.1, _of_a_user, _list),
@@ -96,3 +109,10 @@ QUESTIONS: Final = (
     Question("jobs search, a rare word", 0.05, _rare_word, _search),
 )
 """Reading a job, and finding one."""
+
+REPORTS: Final = tuple(
+    Question(f"report {report} --since {days}d", 0.05, _today, partial(_report, report, days))
+    for days in (30, 365)
+    for report in Report
+)
+"""Every report as it is without `--by`, from rollups that are up to date."""

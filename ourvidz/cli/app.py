@@ -8,6 +8,7 @@ import typer
 from ourvidz._version import __version__
 from ourvidz.cli import (
     acts,
+    bench,
     config,
     database,
     deadletters,
@@ -131,6 +132,10 @@ config_app = typer.Typer(help="The settings.", no_args_is_help=True, rich_markup
 for name, config_command in (("show", config.show), ("check", config.check)):
     config_app.command(name)(with_verbose(config_command))
 app.add_typer(config_app, name="config")
+
+bench_app = typer.Typer(help="Measurements.", no_args_is_help=True, rich_markup_mode=None)
+bench_app.command("history")(with_verbose(bench.history))
+app.add_typer(bench_app, name="bench")
 
 for name, process_command in (
     ("up", processes.up),
