@@ -9,6 +9,7 @@ from statemachine import decisions
 from statemachine import events as e
 from statemachine.admission import NewJob
 from statemachine.job import Job, Stored
+from statemachine.store.chain import check
 from statemachine.store.codec import canonical, seal_all
 from workers.arrivals import build_payload, read
 
@@ -150,7 +151,7 @@ class Life:
             more = {"spool": "gpu"} | more
         return Situation(
             job=self.job, history=self.history, now=self.now, lease=self.lease, content=self.content,
-            workers=list(workers), **more,
+            workers=list(workers), **{"findings": check(JOB, self.history).findings} | more,
         )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """What is odd about one job: found in its history, and in what stands beside it. An anomaly is no verdict."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -12,12 +12,21 @@ from ourvidz.wording import clause, clock, duration, plural
 from statemachine import events as e
 from statemachine.decisions import on_trial
 from statemachine.expectations import expected
-from statemachine.store.codec import digest
+from statemachine.finding import Wrong
 
-KINDS: Final = {
-    "broken_chain": "an event is not the one that was written there, or one is missing",
-    "differing_projection": "a table's rows of this job are not what its history says; `jobs rebuild` mends it",
-    "time_ran_back": "an event is dated before the one that it follows",
+_WRONG: Final = (
+    Wrong.MISSING,
+    Wrong.MOVED,
+    Wrong.CHANGED,
+    Wrong.ILLEGAL,
+    Wrong.PROJECTION,
+    Wrong.CUT,
+    Wrong.REWRITTEN,
+    Wrong.INSERTED,
+)
+"""What `jobs verify` finds of a job without asking the storage."""
+
+KINDS: Final[Mapping[str, str]] = {wrong.value: wrong.about for wrong in _WRONG} | {
     "producers_clock": "the producer dated the job later than it came in",
     "unknown_event": "an event of a kind that this version does not know",
     "rejected_write": "a worker that had lost its lease tried to write",
@@ -49,16 +58,15 @@ class Anomaly(msgspec.Struct, frozen=True, kw_only=True):
 
 def anomalies(s: Situation) -> list[Anomaly]:
     """All of them: first those of the whole job, then the others as they happened."""
-    placed = [*_history(s), *_chain(s), *_rejected(s), *_told_twice(s)]
+    placed = [*_history(s), *_rejected(s), *_told_twice(s)]
     order = sorted(placed, key=lambda one: (one.at or s.now, one.version or 0))
     return [*_whole(s), *order]
 
 
 def _whole(s: Situation) -> Iterator[Anomaly]:
     job = s.job
-    if s.differing:
-        tables = ", ".join(s.differing)
-        yield Anomaly(kind="differing_projection", said=f"what {tables} hold of it is not what its history says")
+    for finding in s.findings:
+        yield Anomaly(kind=finding.kind.value, said=clause(finding.said, 300), version=finding.version)
     if job.created_at is not None and job.queued_at is not None:
         ahead = (job.created_at - job.queued_at).total_seconds()
         if ahead > CLOCKS_APART:
@@ -88,12 +96,7 @@ def _pace(s: Situation) -> Iterator[Anomaly]:
 
 
 def _history(s: Situation) -> Iterator[Anomaly]:
-    before: datetime | None = None
     for row in s.history:
-        if before is not None and row.at < before:
-            said = f"{row.kind} is dated {duration((before - row.at).total_seconds())} before the event that it follows"
-            yield Anomaly(kind="time_ran_back", said=said, version=row.version, at=row.at)
-        before = row.at
         match row.event:
             case e.Unknown():
                 kind, said = "unknown_event", f"{clause(row.kind)} is no kind that this version knows"
@@ -110,21 +113,6 @@ def _history(s: Situation) -> Iterator[Anomaly]:
         if attempt.outcome == "superseded" and attempt.counts:
             said = f"attempt {attempt.attempt} at {attempt.stage} in run {attempt.run} was left open, and counts"
             yield Anomaly(kind="superseded", said=said, at=attempt.ended_at)
-
-
-def _chain(s: Situation) -> Iterator[Anomaly]:
-    """The first event that does not follow from those before it; behind it nothing is proven."""
-    previous = ""
-    for number, row in enumerate(s.history, start=1):
-        if row.version != number:
-            said = f"version {number} is missing: version {row.version} follows"
-        elif digest(previous, row) != row.digest:
-            said = f"{row.kind} is not what was written as version {number}: its digest differs"
-        else:
-            previous = row.digest
-            continue
-        yield Anomaly(kind="broken_chain", said=said, version=number, at=row.at)
-        return
 
 
 def _rejected(s: Situation) -> Iterator[Anomaly]:

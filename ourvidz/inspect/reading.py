@@ -8,8 +8,10 @@ from ourvidz.wording import stamp
 from statemachine.errors import Refused
 from statemachine.job import Stored
 from statemachine.store import EventStore
+from statemachine.store.chain import check
 from statemachine.store.codec import replay
 from statemachine.store.reading import lease, list_workers, paused_queue, place, rejected, resolve
+from statemachine.store.verify import verify
 
 
 def situation_of(store: EventStore, prefix: str, *, spool_grace: float = SPOOL_GRACE_SECONDS) -> Situation:
@@ -38,6 +40,7 @@ def situation_of(store: EventStore, prefix: str, *, spool_grace: float = SPOOL_G
         paused=paused,
         spool=held["spool_host"] if held is not None and job.worker_id is None else None,
         spool_grace=spool_grace,
+        findings=[finding for batch in verify(store.engine, [job_id]) for job in batch for finding in job.findings],
     )
 
 
@@ -45,7 +48,7 @@ def situation_at(store: EventStore, prefix: str, at: int | datetime) -> Situatio
     """The job as it was right after the event of version `at`, or at that time. Raises UnknownJob and Refused.
 
     What its history tells, and the refused writes, which are dated. Of its leases, of the workers and of the queue
-    nobody keeps what they were.
+    nobody keeps what they were; nor of its projections, so that its history is held against itself alone.
     """
     with store.read() as connection:
         job_id = resolve(connection, prefix)
@@ -60,6 +63,7 @@ def situation_at(store: EventStore, prefix: str, at: int | datetime) -> Situatio
         content=store.content(job_id),
         rejected=[row for row in refused if row["at"] <= moment],
         past=True,
+        findings=check(job_id, history).findings,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from statemachine import events as e
+from statemachine.finding import Finding
 from statemachine.job import Attempt, Job, Stored
 from statemachine.states import State
 
@@ -19,7 +20,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """A job with its surroundings, as one snapshot of the database gave them. Rows are those of `store.reading`.
 
     `past`: this is how it was at `now`, which is over. Only the history is known of that; workers, leases and queues
-    keep no history. `differing` names the tables whose rows of this job are not what its history says.
+    keep no history. `findings` are what is wrong with the history and its projections, as `jobs verify` finds it.
     """
 
     job: Job
@@ -34,7 +35,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     spool: str | None = None
     spool_grace: float = 0.0
     past: bool = False
-    differing: tuple[str, ...] = ()
+    findings: list[Finding] = []
 
     @property
     def living(self) -> list[dict[str, Any]]:
