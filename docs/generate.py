@@ -11,6 +11,7 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 import msgspec
 from sqlalchemy import Table, create_mock_engine
 
+from docs import answers
 from docs.columns import COLUMNS, TABLES
 from statemachine.events import KINDS, Event
 from statemachine.states import LIVE, State
@@ -133,6 +134,7 @@ def main() -> None:
     for name in PAGES:
         page = ROOT / name
         page.write_text(fill(page.read_text("utf-8")), "utf-8")
+    answers.main()
 
 
 if __name__ == "__main__":

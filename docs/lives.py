@@ -65,7 +65,8 @@ class Life:
         told = decisions.claim(
             self.job, worker=worker.worker_id, host=worker.host, device=worker.device, version="0.1.0"
         )
-        return self.write(*told)
+        self.job = self.store.append(self.job, list(told), worker_id=worker.worker_id)
+        return self
 
     def start(self) -> "Life":
         """The stage that is due begins."""
@@ -121,11 +122,17 @@ class Life:
         """The run ends as its outcome says."""
         return self.write(*decisions.finish(self.job, now=self.clock.at, notified=True))
 
-    def trouble(self, error_class: str, error_type: str, message: str) -> "Life":
+    def trouble(self, error_class: str, error_type: str, message: str, budget: int | None = None) -> "Life":
         """The attempt fails: another one later, or the end of the run."""
         return self.write(
             *decisions.trouble(
-                self.job, error_class=error_class, error_type=error_type, message=message, now=self.clock.at, jitter=1.0
+                self.job,
+                error_class=error_class,
+                error_type=error_type,
+                message=message,
+                now=self.clock.at,
+                jitter=1.0,
+                budget=budget,
             )
         )
 
