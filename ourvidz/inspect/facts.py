@@ -108,7 +108,8 @@ def _made_with(d: dict[str, Any]) -> str:
     """The worker's version and the libraries', as far as they matter for the bytes."""
     media, versions = d["media"] or {}, dict(d["versions"])
     worker = versions.pop("worker")
-    parts = [f"ourvidz {worker}"] if worker else []
+    own = versions.pop("ourvidz", worker)  # of the engine that drew it; else of the worker that has the job
+    parts = [f"ourvidz {own}"] if own else []
     if media.get("engine"):
         parts.append(f"engine {media['engine']}")
     parts += [f"{name} {version}" for name, version in versions.items()]

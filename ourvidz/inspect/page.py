@@ -42,9 +42,17 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     wait: float | None
     run: float | None
     outcome: str
-    where: str
+    worker: str | None = None
+    device: str | None = None
     tone: Tone = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """`gpu-1-3f9c (cuda:0)`; empty for a time in the queue."""
+        if self.worker is None:
+            return ""
+        return self.worker if self.device is None else f"{self.worker} ({self.device})"
 
 
 class Remark(msgspec.Struct, frozen=True, kw_only=True):

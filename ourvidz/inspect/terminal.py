@@ -103,9 +103,9 @@ def _timeline(story: Timeline, width: int) -> Iterator[Text]:
             continue
         yield _step(entry, story.longest, width, bar=bar, wide=wide)
         notes = list(entry.notes)
-        if not wide and entry.where and entry.where != before:
+        if not wide and entry.worker not in (None, before):
             notes.insert(0, f"on {entry.where}")
-        before = entry.where or before
+        before = entry.worker or before
         if notes:
             yield Text(_wrapped("; ".join(notes), width, first=21, others=21), style="dim")
 

@@ -54,7 +54,6 @@ def _waits(d: dict[str, Any], began: datetime, now: datetime) -> Iterator[Step]:
             wait=max(0.0, ((now if until is None else moment(until)) - since).total_seconds()),
             run=None,
             outcome="waiting" if until is None else "",
-            where="",
         )
 
 
@@ -62,7 +61,6 @@ def _attempts(d: dict[str, Any], began: datetime, now: datetime) -> Iterator[Ste
     for attempt in d["attempts"]:
         started, outcome = moment(attempt["started_at"]), attempt["outcome"] or "running"
         ran = attempt["run_seconds"]
-        worker = clause(attempt["worker_id"] or "?", 60)
         notes = []
         if why := why_ended(attempt):
             notes.append(why)
@@ -76,7 +74,8 @@ def _attempts(d: dict[str, Any], began: datetime, now: datetime) -> Iterator[Ste
             wait=attempt["wait_seconds"],
             run=max(0.0, (now - started).total_seconds()) if ran is None else float(ran),
             outcome=outcome,
-            where=f"{worker} ({attempt['device']})" if attempt["device"] else worker,
+            worker=clause(attempt["worker_id"] or "?", 60),
+            device=attempt["device"] or None,
             tone=tone_of(outcome),
             notes=tuple(notes),
         )
