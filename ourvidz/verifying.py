@@ -16,6 +16,7 @@ from statemachine.store.against_anchors import Seen, Tail, first_since, known_of
 from statemachine.store.reading import jobs_by_id
 from statemachine.store.verify import Verified, since, verify
 from workers.asset_check import AssetCheck
+from workers.content_check import content_findings
 from workers.ports import Bucket
 
 _LOGGED: Final = re.compile(r"anchor\W.{0,20}?(?<![0-9a-f])(\d{1,9}):([0-9a-f]{64})(?![0-9a-f])")
@@ -88,6 +89,7 @@ class Verifying:
         self.looked.jobs += len(batch)
         self.looked.archived += sum(verified.archived for verified in batch)
         self.looked.events += sum(verified.events for verified in batch)
+        findings += [found for verified in batch for found in content_findings(verified.job, verified.payload)]
         if self._files is not None:
             findings += self._files.check([(verified.job, verified.uploads) for verified in batch])
             self.looked.files, self.looked.not_asked = self._files.looked_at, self._files.not_asked

@@ -22,7 +22,8 @@ class Wrong(StrEnum):
     ASSET_MISSING = "asset_missing", "the storage does not have a file that was uploaded"
     ASSET_CHANGED = "asset_changed", "a file in the storage is not the one that was uploaded"
     ASSET_UNREAD = "asset_unread", "the storage did not give a file, so nothing is known of it"
-    ASSET_LEFT = "asset_left", "the storage has a file of a job whose content was erased"
+    CONTENT = "content_changed", "payload, prompts or references in `job_payloads` are not those that came, or are gone"
+    ERASED_LEFT = "erased_left", "the storage or `job_payloads` still has something of a job whose content was erased"
 
     about: str
 

@@ -4,23 +4,29 @@ import io
 import json
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from sqlalchemy import select
 
 from ourvidz.exit_codes import ExitCode
 from ourvidz.logs import set_up
 from ourvidz.verifying import Verifying, finding_document, roots_in, sentence
 from statemachine import decisions
 from statemachine import events as e
+from statemachine.admission import NewJob
 from statemachine.finding import Finding, Wrong
 from statemachine.job import Job
 from statemachine.store import EventStore, open_store
+from statemachine.store.schema import job_payloads
 from tests.fakes import FakeClock, MemoryBucket
+from tests.mutations import FIXTURES
 from tests.statemachine import forging
 from tests.statemachine.builders import claimant, new_job
 from tests.test_cli import Run, base, run, submit
 from tests.test_logs import out
 from workers.anchoring import Anchoring
+from workers.arrivals import build_payload, read
 from workers.asset_check import SILENCE
 from workers.errors import GiveUp, Misconfigured, TryAgain
 from workers.spool import sha256
@@ -30,12 +36,23 @@ __all__ = ["base", "out", "run"]
 USER = "11111111-2222-4333-8444-555555555555"
 
 
+def came(store: EventStore, raw: bytes, queue: str = "sdxl_queue") -> str:
+    """A job whose payload came as producers send it."""
+    new = read(raw, queue=queue, source="redis", now=store.now(), draw_seed=lambda: 7)
+    assert isinstance(new, NewJob)
+    store.admit([new])
+    return new.job_id
+
+
+def asked(store: EventStore) -> str:
+    """A plain one."""
+    return came(store, json.dumps(build_payload("sdxl_image_fast", "a heron at dawn", user_id=USER)).encode())
+
+
 def uploaded(store: EventStore, bucket: MemoryBucket, *, assets: int = 2, job_id: str | None = None) -> Job:
     """A job whose files are in the bucket; it only has to be told of."""
     if job_id is None:
-        new = new_job()
-        store.admit([new])
-        job_id = new.job_id
+        job_id = asked(store)
     (job,) = store.claim(claimant(), drawing=1)
     made, done = [], []
     for index in range(assets):
@@ -121,9 +138,11 @@ class TestFiles:
         job = finished(store, uploaded(store, bucket))
         files = [{"bucket": "pictures", "key": f"{USER}/{job.id}_{index}.png"} for index in range(2)]
         store.append(job, [e.ContentErased(by="me", reason="asked", files=files)])
+        with store.write() as connection:
+            connection.execute(job_payloads.update().values(raw=None, content=None))
         del bucket.objects["pictures", f"{USER}/{job.id}_0.png"]
         ((kind, job_id, _, asset),) = wrong(Verifying(store, bucket=bucket))
-        assert (kind, job_id, asset) == (Wrong.ASSET_LEFT, job.id, place(job, 1))
+        assert (kind, job_id, asset) == (Wrong.ERASED_LEFT, job.id, place(job, 1))
 
     def test_a_storage_that_does_not_answer_is_asked_no_more(self, store: EventStore, bucket: MemoryBucket) -> None:
         """What is not known is not right."""
@@ -146,6 +165,57 @@ class TestFiles:
         verifying = Verifying(store, bucket=bucket)
         assert len(wrong(verifying)) == 8
         assert (verifying.looked.files, verifying.looked.not_asked) == (2, 0)
+
+
+class TestContent:
+    def test_what_came_is_right_whatever_it_was(self, store: EventStore) -> None:
+        for file in FIXTURES:
+            fixture = json.loads(file.read_text("utf-8"))
+            came(store, json.dumps(fixture["body"], ensure_ascii=False, indent=1).encode(), fixture["queue"])
+        refused = {"id": str(uuid4()), "type": "no such type", "prompt": "a \u0000 b"}
+        came(store, b"\xef\xbb\xbf" + json.dumps(refused).encode())
+        verifying = Verifying(store)
+        assert wrong(verifying) == []
+        assert verifying.looked.jobs == len(FIXTURES) + 1
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {"raw": b'{"id": "another"}'},
+            {"raw": b"no JSON"},
+            {"raw": None},
+            {"content": '{"negative_prompt":null,"prompt":"a crow at dawn","references":[]}'},
+            {"content": "no JSON"},
+            {"content": None},
+        ],
+        ids=str,
+    )
+    def test_what_was_asked_cannot_be_another_thing(self, store: EventStore, values: dict[str, object]) -> None:
+        job_id = asked(store)
+        with store.write() as connection:
+            connection.execute(job_payloads.update().values(**values))
+        assert wrong(Verifying(store)) == [(Wrong.CONTENT, job_id, 1, None)]
+
+    def test_without_its_row_nothing_is_known(self, store: EventStore) -> None:
+        job_id = asked(store)
+        with store.write() as connection:
+            connection.execute(job_payloads.delete())
+        assert wrong(Verifying(store)) == [(Wrong.CONTENT, job_id, 1, None)] * 2
+
+    def test_an_enhanced_prompt_is_the_one_that_was_accepted(self, store: EventStore) -> None:
+        job_id = asked(store)
+        with store.write() as connection:
+            content = json.loads(connection.scalar(select(job_payloads.c.content)) or "")
+            connection.execute(job_payloads.update().values(content=json.dumps({**content, "enhanced_prompt": "more"})))
+        assert wrong(Verifying(store)) == [(Wrong.CONTENT, job_id, None, None)]
+
+    def test_what_was_erased_is_not_missed_and_must_not_be_there(self, store: EventStore, bucket: MemoryBucket) -> None:
+        job = finished(store, uploaded(store, bucket))
+        store.append(job, [e.ContentErased(by="me", reason="asked")])
+        assert wrong(Verifying(store)) == [(Wrong.ERASED_LEFT, job.id, 1, None)]
+        with store.write() as connection:
+            connection.execute(job_payloads.update().values(raw=None, content=None))
+        assert wrong(Verifying(store)) == []
 
 
 class TestChoosing:

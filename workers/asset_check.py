@@ -66,7 +66,7 @@ class AssetCheck:
         self._silent, self.looked_at = 0, self.looked_at + 1
         if job.erased is not None:
             if digest is not None:
-                yield _wrong(Wrong.ASSET_LEFT, upload, "the storage has it still, and it was to go")
+                yield _wrong(Wrong.ERASED_LEFT, upload, "the storage has it still, and it was to go")
         elif digest != upload.file.digest and not self._moved(job):
             kind = Wrong.ASSET_MISSING if digest is None else Wrong.ASSET_CHANGED
             yield _wrong(kind, upload, "it is not there" if digest is None else "it is not the file that was uploaded")

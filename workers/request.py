@@ -31,7 +31,9 @@ ASKED: Final = (
 )  # fmt: skip
 """The values of `config` that the history keeps as they came; none of them is personal."""
 
-_PERSONAL: Final = ("prompt", "negative_prompt", "references", "enhanced_prompt")
+CONTENT: Final = ("prompt", "negative_prompt", "references")
+"""What is personal of what was asked: what `content_digest` covers."""
+_PERSONAL: Final = (*CONTENT, "enhanced_prompt")
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -96,7 +98,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     def content(self) -> dict[str, Any]:
         """The personal half, plain JSON: prompt, negative_prompt, references."""
         whole = msgspec.to_builtins(self)
-        return {name: whole[name] for name in ("prompt", "negative_prompt", "references")}
+        return {name: whole[name] for name in CONTENT}
 
     @property
     def stages(self) -> list[str]:

@@ -31,9 +31,9 @@ def verify(
         str | None,
         typer.Option(help="Only what was queued or has changed since: 2h, 3d, or an ISO time (UTC).", metavar="T"),
     ] = None,
-    assets: Annotated[
-        bool, typer.Option("--assets/--no-assets", help="Read every file in the storage, and compare it.")
-    ] = True,
+    no_assets: Annotated[
+        bool, typer.Option("--no-assets", help="Leave the files alone, which are all read otherwise.")
+    ] = False,
     anchors: Annotated[
         Path | None,
         typer.Option(help="A log of supervisors: the anchors must be those that it tells of.", metavar="FILE"),
@@ -64,7 +64,7 @@ def verify(
     began = time.monotonic()
     wrong: list[Finding] = []
     with face.store() as store:
-        bucket = wiring.storage(settings) if assets else None
+        bucket = None if no_assets else wiring.storage(settings)
         verifying = Verifying(store, bucket=bucket, keys=wiring.anchor_keys(settings), logged=logged)
         for finding in _found(store, verifying, job_id, since):
             wrong.append(finding)

@@ -14,11 +14,11 @@ from statemachine.store.against_anchors import Known, contradictions, known_of
 from statemachine.store.anchors import newest
 from statemachine.store.anchors_schema import anchored_jobs, anchors
 from statemachine.store.archive_schema import archived_jobs
-from statemachine.store.chain import Upload, check
+from statemachine.store.chain import History, Upload, check
 from statemachine.store.comparing import Found, differences, found_rows
 from statemachine.store.database import reading
 from statemachine.store.reading import resolve
-from statemachine.store.schema import Row, job_events, jobs
+from statemachine.store.schema import Row, job_events, job_payloads, jobs
 from statemachine.store.walking import EVERYWHERE, next_ids, next_of
 
 _PLACES: Final = (*EVERYWHERE, anchored_jobs.c.job_id)
@@ -26,12 +26,16 @@ _PLACES: Final = (*EVERYWHERE, anchored_jobs.c.job_id)
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
-    """One job was looked at. `job` is what its history adds up to, as far as it can be read."""
+    """One job was looked at. `job` is what its history adds up to, as far as it can be read.
+
+    `payload` is its row in `job_payloads`, for who knows what digests are made of.
+    """
 
     job: Job
     events: int = 0
     archived: bool = False
     uploads: list[Upload] = []
+    payload: Row | None = None
     findings: list[Finding]
 
 
@@ -87,16 +91,25 @@ def _verify(connection: Connection, batch: list[str]) -> Iterator[Verified]:
     known, found, last = known_of(connection, batch), found_rows(connection, batch), newest(connection)
     ends = select(archived_jobs).where(archived_jobs.c.job_id.in_(batch))
     archived = {row["job_id"]: dict(row) for row in connection.execute(ends).mappings()}
+    contents = select(job_payloads).where(job_payloads.c.job_id.in_(batch))
+    payloads = {row["job_id"]: dict(row) for row in connection.execute(contents).mappings()}
     up_to = 0 if last is None else last.up_to
     for job_id in batch:
         if job_id in archived and not rows[job_id]:
             findings = list(_against_archive(archived[job_id], known[job_id]))
             yield Verified(job=Job(id=job_id), archived=True, findings=findings)
         else:
-            yield _one(job_id, rows[job_id], known[job_id], found, up_to)
+            history, findings = _one(job_id, rows[job_id], known[job_id], found, up_to)
+            yield Verified(
+                job=history.job,
+                events=len(rows[job_id]),
+                uploads=history.uploads,
+                payload=payloads.get(job_id),
+                findings=findings,
+            )
 
 
-def _one(job_id: str, rows: list[Any], known: list[Known], found: Found, up_to: int) -> Verified:
+def _one(job_id: str, rows: list[Any], known: list[Known], found: Found, up_to: int) -> tuple[History, list[Finding]]:
     history = check(job_id, rows)
     findings = [*history.findings, *contradictions(job_id, rows, known, up_to)]
     counted = max((row["version"] for row in found[jobs.name][job_id]), default=0)
@@ -111,7 +124,7 @@ def _one(job_id: str, rows: list[Any], known: list[Known], found: Found, up_to: 
             Finding(kind=Wrong.PROJECTION, job_id=job_id, version=history.job.version, said=f"{table.name}: {why}")
             for table, why in differences(history.job, found).items()
         ]
-    return Verified(job=history.job, events=len(rows), uploads=history.uploads, findings=findings)
+    return history, findings
 
 
 def _against_archive(end: Row, known: list[Known]) -> Iterator[Finding]:
