@@ -1,8 +1,7 @@
 """Asking the database for sums of facts, within what it can answer."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -10,7 +9,7 @@ from ourvidz.reports.answer import Answer, Row
 from ourvidz.reports.columns import Column, name
 from ourvidz.reports.names import By, Report
 from ourvidz.reports.span import COUNTED_DAYS, DAY, Span, Unanswerable
-from statemachine.store.counting import counted, kept, sealed_until
+from statemachine.store.counting import Count, counted, sealed_until, spread
 from statemachine.store.facts import Fact
 from statemachine.store.rolling import midnight
 
@@ -29,17 +28,17 @@ class Asking:
         chosen = self.by or by
         return replace(self, by=chosen), chosen
 
-    def sums(self, fact: Fact, *keys: str) -> list[Row]:
+    def sums(self, fact: Fact, *keys: str, **only: str | None) -> list[Row]:
         """The sums of the fact by what the report is by, and by `keys`. Raises Unanswerable."""
-        moment = self.by.moment if self.by else None
-        every = list(dict.fromkeys([*([self.by.key] if self.by and self.by.key else []), *keys]))
-        if not kept(fact, every, moment) and self.span.ends - self.span.begins > DAY * COUNTED_DAYS:
-            raise Unanswerable(
-                f"{self.report} by {self.by} is counted job by job, over at most {COUNTED_DAYS} days at once: "
-                "name a shorter span with --since and --until"
-            )
-        self._refuse_what_is_archived(counting=not kept(fact, every, moment))
-        return counted(self.connection, fact, self.span.begins, self.span.ends, keys=every, moment=moment)
+        return counted(self.connection, self._count(fact, keys, only))
+
+    def spread(self, fact: Fact, *, over: str, of: str) -> list[Row]:
+        """How the sum `of` is spread over the key `over`, by what the report is by. Raises Unanswerable."""
+        return spread(self.connection, self._count(fact, [over], {}), over=over, of=of)
+
+    def in_all(self) -> "Asking":
+        """The same by nothing, for the last line."""
+        return replace(self, by=None)
 
     def answer(
         self, about: str, keys: list[Column], values: list[Column], rows: Iterable[Row], totals: Row | None = None
@@ -61,17 +60,23 @@ class Asking:
         known = {row[self.by.value]: row for row in rows}
         return [known.get(at, nothing | {self.by.value: at}) for at in self.span.moments(self.by.value)]
 
-    def _refuse_what_is_archived(self, *, counting: bool) -> None:
-        sealed = sealed_until(self.connection)
-
-        def unknown(moment: datetime) -> bool:
-            return moment < sealed and (counting or moment != midnight(moment))
-
-        if unknown(self.span.begins) or unknown(self.span.ends):
-            how = "by day and type only" if counting else "for whole days only"
+    def _count(self, fact: Fact, keys: Sequence[str], only: Mapping[str, str | None]) -> Count:
+        moment, own = (self.by.moment, self.by.key) if self.by else (None, None)
+        every = list(dict.fromkeys([*([own] if own else []), *keys]))
+        wanted = Count(fact, self.span.begins, self.span.ends, every, moment, only)
+        if not wanted.kept and self.span.ends - self.span.begins > DAY * COUNTED_DAYS:
             raise Unanswerable(
-                f"jobs that ended before {sealed:%Y-%m-%d} have been archived; what they did is known {how}"
+                f"{self.report} by {self.by} is counted job by job, over at most {COUNTED_DAYS} days at once: "
+                "name a shorter span with --since and --until"
             )
+        sealed = sealed_until(self.connection)
+        for edge in (self.span.begins, self.span.ends):
+            if edge < sealed and not (wanted.kept and edge == midnight(edge)):
+                how = "for whole days only" if wanted.kept else "by day only, and not by hour or job"
+                raise Unanswerable(
+                    f"jobs that ended before {sealed:%Y-%m-%d} have been archived; what they did is known {how}"
+                )
+        return wanted
 
 
 def added_up(rows: Iterable[Row], names: Sequence[str]) -> Row:

@@ -34,8 +34,7 @@ def latency(ask: Asking) -> Answer:
 
 def _lines(ask: Asking, by: By, measure: str, stage: State | None, what: str) -> Answer:
     line = ask.line(by)
-    counts = [row for row in ask.sums(DURATIONS, "measure", "stage", "ms") if row["measure"] == measure]
-    counts = [row for row in counts if row["stage"] == stage]
+    counts = ask.sums(DURATIONS, "ms", measure=measure, stage=stage)
     rows = [{line.name: key, **_told(those, what)} for (key,), those in by_keys(counts, [line.name]).items()]
     of = "completed jobs took from the queue to their outcome" if stage is None else "successful attempts at it ran"
     begin = "How long" if stage is None else f"{stage}: how long"

@@ -3,11 +3,11 @@
 from typing import Final
 
 from ourvidz.reports.answer import Answer, Row
-from ourvidz.reports.asking import Asking, added_up, by_keys, part
+from ourvidz.reports.asking import Asking, added_up, part
 from ourvidz.reports.columns import count, seconds, share, size_of
 from ourvidz.reports.names import By
 from ourvidz.reports.span import Unanswerable
-from statemachine.store.facts import ATTEMPTS, OUTPUT, USE, Fact
+from statemachine.store.facts import ARRIVALS, ATTEMPTS, OUTPUT, USE, Fact
 
 _COUNTS: Final = ("queued", "completed", "failed", "cancelled", "assets", "bytes", "device_seconds", "wasted_seconds")
 _NOTHING: Final = dict.fromkeys(_COUNTS, 0)
@@ -58,28 +58,18 @@ def users(ask: Asking) -> Answer:
 
 
 def _active_users(ask: Asking, by: By) -> Answer:
-    asked = [row for row in ask.sums(USE, "user_id") if row["queued"]]
     line = ask.line(by)
 
-    def told(those: list[Row]) -> Row:
-        queued = sum(row["queued"] for row in those)
-        return {
-            "users": len({row["user_id"] for row in those}),
-            "queued": queued,
-            "mean_queued": part(queued, len(those)),
-            "most_of_one_share": part(max((row["queued"] for row in those), default=None), queued),
-        }
+    def told(row: Row) -> Row:
+        return row | {"users": row["number"], "most_of_one_share": part(row["most"], row["queued"])}
 
-    rows = [{line.name: key, **told(those)} for (key,), those in by_keys(asked, [line.name]).items()]
-    everybody = [
-        {"user_id": user, **added_up(those, _COUNTS)} for (user,), those in by_keys(asked, ["user_id"]).items()
-    ]
-    nothing = {"users": 0, "queued": 0, "mean_queued": None, "most_of_one_share": None}
+    nothing = told({"number": 0, "queued": 0, "most": None})
+    (everybody,) = ask.in_all().spread(ARRIVALS, over="user_id", of="queued")
     return ask.answer(
         "Users who queued jobs, and how the jobs are spread over them.",
         [line],
         [count("users"), count("queued"), share("most_of_one_share", "the most of one")],
-        ask.on_every_moment(rows, nothing),
+        ask.on_every_moment([told(row) for row in ask.spread(ARRIVALS, over="user_id", of="queued")], nothing),
         told(everybody),
     )
 

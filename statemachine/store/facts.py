@@ -25,13 +25,14 @@ class Fact:
     sums: Columns
 
 
-def summed(fact: Fact, spans: str, *, keys: Sequence[str], moment: str | None = None) -> str:
+def summed(fact: Fact, spans: str, *, keys: Sequence[str], moment: str | None = None, where: Sequence[str] = ()) -> str:
     """The SELECT of the sums over `spans`, by `moment` (such as `DAY(facts.at) AS day`) and `keys`."""
     groups = [*([moment] if moment else []), *(f"facts.{key}" for key in keys)]
     by = ", ".join(group.partition(" AS ")[0] for group in groups)
+    conditions = f"\nWHERE {' AND '.join(where)}" if where else ""
     return (
         f"SELECT {', '.join([*groups, *added(fact, 'facts')])}\n"
-        f"FROM (\n{fact.rows.replace('SPANS', spans)}\n) AS facts{f' GROUP BY {by}' if by else ''}"
+        f"FROM (\n{fact.rows.replace('SPANS', spans)}\n) AS facts{conditions}{f' GROUP BY {by}' if by else ''}"
     )
 
 
@@ -53,9 +54,10 @@ _ENDED_ATTEMPTS: Final = (
     "JOIN jobs ON jobs.id = job_attempts.job_id"
 )
 
+_ADMITTED_JOBS: Final = "FROM SPANS AS span JOIN jobs ON jobs.queued_at >= span.begins AND jobs.queued_at < span.ends"
 _WORK: Final = f"""SELECT jobs.queued_at AS at, jobs.user_id, jobs.job_type, 1 AS queued, 0 AS completed, 0 AS failed,
   0 AS cancelled, 0 AS assets, 0 AS bytes, 0.0 AS device_seconds, 0.0 AS wasted_seconds
-FROM SPANS AS span JOIN jobs ON jobs.queued_at >= span.begins AND jobs.queued_at < span.ends
+{_ADMITTED_JOBS}
 UNION ALL
 SELECT jobs.finished_at, jobs.user_id, jobs.job_type, 0, CASE WHEN jobs.state = 'completed' THEN 1 ELSE 0 END,
   CASE WHEN jobs.state = 'failed' THEN 1 ELSE 0 END, CASE WHEN jobs.state = 'cancelled' THEN 1 ELSE 0 END,
@@ -74,6 +76,15 @@ _WORK_SUMS: Final[Columns] = {
 
 USE: Final = Fact("use", _WORK, {"user_id": Text}, {"job_type": Text}, _WORK_SUMS)
 """What came in, how it ended and what it cost, by user. Jobs count where they ended last."""
+
+ARRIVALS: Final = Fact(
+    "use",
+    f"SELECT jobs.queued_at AS at, jobs.user_id, jobs.job_type, 1 AS queued\n{_ADMITTED_JOBS}",
+    USE.keys,
+    USE.more,
+    {"queued": BigInteger},
+)
+"""The part of it that says what came in."""
 
 OUTPUT: Final = Fact("output", _WORK, {"job_type": Text}, {"user_id": Text}, _WORK_SUMS)
 """The same by job type."""
