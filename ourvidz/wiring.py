@@ -30,6 +30,7 @@ from workers.ports import Bucket
 from workers.presets import LUSTIFY, PRESETS, QUEUES, WAN_1_3B
 from workers.receiver import HttpReceiver
 from workers.references.pictures import PrivateBuckets, WebReferences
+from workers.rolling import Rolling
 from workers.spool import DiskSpool, named
 from workers.stages import HANDLERS
 from workers.storage import open_storage
@@ -255,6 +256,11 @@ def anchoring(settings: Settings, store: EventStore) -> Anchoring:
     """What a supervisor of this host anchors with."""
     seconds, keys = settings.anchor_seconds, anchor_keys(settings)
     return Anchoring(store, HostClock(store), name=_supervisor_name(), seconds=seconds, keys=keys)
+
+
+def rolling(store: EventStore) -> Rolling:
+    """What a supervisor rolls days up with."""
+    return Rolling(store, HostClock(store))
 
 
 def anchor_keys(settings: Settings) -> list[Key]:

@@ -1,4 +1,4 @@
-"""`ourvidz supervisor`: look at the leases, again and again, and anchor what was written."""
+"""`ourvidz supervisor`: look at the leases, again and again, anchor what was written, and roll up days."""
 
 from typing import Final
 
@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 def main(settings: Settings, *, parent: int | None = None, tell: int | None = None) -> int:
-    """End leases that nobody renews and anchor the history, until told to stop. Any number of these may run.
+    """End leases that nobody renews, anchor the history and roll up days, until told to stop. Any number may run.
 
     `tell` is the descriptor by which `up` hears how it is.
     """
@@ -26,6 +26,7 @@ def main(settings: Settings, *, parent: int | None = None, tell: int | None = No
     store = wiring.checked_store(settings)
     supervisor = wiring.supervisor(settings, store)
     anchoring = wiring.anchoring(settings, store)
+    rolling = wiring.rolling(store)
     log.info("supervisor up", lease_seconds=settings.lease_seconds)
     pulse = Pulse()
     pulse.beat("leases", LOOP_SECONDS)
@@ -37,6 +38,7 @@ def main(settings: Settings, *, parent: int | None = None, tell: int | None = No
         while not stop.draining.wait(min(settings.lease_seconds / 6, 2.0)):
             supervisor.tick()
             anchoring.tick()
+            rolling.tick()
             pulse.beat("leases", LOOP_SECONDS)
         telling.stopping()
     store.close()
