@@ -11,6 +11,7 @@ from statemachine.admission import NewJob
 from statemachine.job import Job, Stored
 from statemachine.store.chain import check
 from statemachine.store.codec import canonical, seal_all
+from statemachine.store.reading import Ahead
 from workers.arrivals import build_payload, read
 
 START: Final = datetime(2026, 7, 5, 12, 0, 0, tzinfo=UTC)
@@ -178,7 +179,7 @@ def worker(now: datetime, *job_types: str, worker_id: str = WORKER, seen: float 
 def no_worker_for_its_model() -> Situation:
     """Queued for twelve minutes; the only worker makes videos."""
     life = Life().wait(724)
-    return life.seen(worker(life.now, "video_fast", "video_high"), place=0)
+    return life.seen(worker(life.now, "video_fast", "video_high"), ahead=Ahead())
 
 
 def running_at_step_7() -> Situation:
@@ -190,7 +191,7 @@ def running_at_step_7() -> Situation:
 def interrupted() -> Situation:
     """The engine crashed at a checkpoint; nobody has taken the job up again."""
     life = Life().wait(1.2).claim().wait(5.0).checkpoint(7).wait(1.4).interrupt().wait(4)
-    return life.seen(worker(life.now, "sdxl_image_fast"), place=0)
+    return life.seen(worker(life.now, "sdxl_image_fast"), ahead=Ahead())
 
 
 def resumed() -> Situation:
@@ -238,7 +239,7 @@ def requeued() -> Situation:
     life = Life().wait(1.2).claim().wait(2.0)
     life.trouble("Insufficient VRAM for generation", "OutOfMemory", "permanent").start().tell().finish()
     life.wait(3600).write(*decisions.requeue(life.job, by="ada", reason="a larger card is there")).wait(5)
-    return life.seen(worker(life.now, "sdxl_image_fast"), place=2)
+    return life.seen(worker(life.now, "sdxl_image_fast"), ahead=Ahead(turn=1, older=1))
 
 
 FATES: Final[dict[str, Callable[[], Situation]]] = {

@@ -16,6 +16,7 @@ from ourvidz.masking import mask, mask_value
 from statemachine import decisions
 from statemachine import events as e
 from statemachine.states import State
+from statemachine.store.reading import Ahead
 from tests.fates import FATES, WORKER, Life, worker
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -40,7 +41,8 @@ SENTENCES = {
     "its receiver was told.",
     "undeliverable": "Failed 1 min ago because its receiver could not be told in 9 tries: HTTP 500; "
     "its 3 pictures in sdxl_image_fast are kept.",
-    "requeued": "Run 2: queued for 5 s, behind 2 other jobs; it starts as soon as gpu-1-3f9c is free.",
+    "requeued": "Run 2: queued for 5 s, behind 2 other jobs (1 whose turn comes first); it starts as soon as "
+    "gpu-1-3f9c is free.",
 }
 
 
@@ -106,7 +108,7 @@ def test_a_job_whose_files_are_elsewhere_says_where_and_for_how_long() -> None:
     life = Life().wait(1.2).claim().wait(5.0).checkpoint(7).wait(1.4).interrupt().wait(4)
     there = worker(life.now, seen=12.0, worker_id="gpu-2-1111", spool="gpu-2")
     here = worker(life.now, "sdxl_image_fast", spool="gpu-1")
-    told = sentence(life.seen(there, here, place=0, spool="gpu-2", spool_grace=30.0))
+    told = sentence(life.seen(there, here, ahead=Ahead(), spool="gpu-2", spool_grace=30.0))
     assert told == (
         "Generating was interrupted 4 s ago after step 7 of 15 (engine crashed: exit code -9) and waits because its "
         "files are on gpu-2, which was heard 12 s ago; it goes on from step 7 there, or without them on another host "
@@ -122,7 +124,7 @@ def test_a_job_that_may_be_taken_here_says_nothing_of_files(seen: float, spool: 
     life = Life().wait(1.2).claim().wait(5.0).checkpoint(7).wait(1.4).interrupt().wait(4)
     there = worker(life.now, seen=seen, worker_id="gpu-2-1111", spool="gpu-2")
     here = worker(life.now, "sdxl_image_fast", spool="gpu-1")
-    told = sentence(life.seen(there, here, place=0, spool=spool, spool_grace=grace))
+    told = sentence(life.seen(there, here, ahead=Ahead(), spool=spool, spool_grace=grace))
     assert " and is next in line; it goes on from step 7 as soon as gpu-1-3f9c is free; " in told
     assert "files" not in told
 
@@ -130,7 +132,7 @@ def test_a_job_that_may_be_taken_here_says_nothing_of_files(seen: float, spool: 
 def test_a_lane_that_waits_for_its_set_up_is_quoted() -> None:
     life = Life().wait(3)
     row = worker(life.now, "sdxl_image_fast", note="deliver paused: the disk is full")
-    told = sentence(life.seen(row, place=0))
+    told = sentence(life.seen(row, ahead=Ahead()))
     assert told.endswith("it starts as soon as gpu-1-3f9c is free (it says: deliver paused: the disk is full).")
 
 

@@ -80,10 +80,12 @@ def test_filters_narrow_the_list(store: EventStore) -> None:
 def test_a_claimed_job_shows_its_lease_and_progress_and_the_next_one_moves_up(store: EventStore) -> None:
     first, second = admit(store, 1), admit(store, 2)
     with store.read() as connection:
-        assert (r.place(connection, first, store.now()), r.place(connection, second, store.now())) == (0, 1)
+        assert r.ahead(connection, first, store.now()) == r.Ahead()
+        assert r.ahead(connection, second, store.now()) == r.Ahead(turn=1)
     take(store, first, progress='{"step": 7, "of": 15}')
     with store.read() as connection:
-        assert (r.place(connection, first, store.now()), r.place(connection, second, store.now())) == (None, 0)
+        assert r.ahead(connection, first, store.now()) is None
+        assert r.ahead(connection, second, store.now()) == r.Ahead()
         lease = r.lease(connection, first)
         assert lease is not None
         assert (lease["worker_id"], lease["progress"]) == ("w-1", {"step": 7, "of": 15})

@@ -63,7 +63,7 @@ def _moment(s: Situation) -> dict[str, Any]:
         "safe": msgspec.structs.asdict(safety(s)),
         "live": _live(s) if live and not s.job.state.terminal else None,
         "lease": _lease(s),
-        "queue_place": s.place,
+        "queue_place": None if s.ahead is None else s.ahead.total,
         "workers_able": [worker["worker_id"] for worker in s.able] if live else None,
         "workers_living": len(s.living) if live else None,
     }
@@ -156,6 +156,7 @@ def _live(s: Situation) -> dict[str, Any]:
         "heartbeat_seconds": None if renewed is None else max(0.0, (now - renewed).total_seconds()),
         "expires_seconds": None if expires is None else (expires - now).total_seconds(),
         "due_seconds": None if resume_at is None else max(0.0, (resume_at - now).total_seconds()),
+        "ahead": None if s.ahead is None else msgspec.structs.asdict(s.ahead),
         "files_at": s.files_at,
         "paused": None if s.paused is None else {key: s.paused[key] for key in ("paused_at", "paused_by", "reason")},
     }

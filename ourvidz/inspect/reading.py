@@ -10,7 +10,7 @@ from statemachine.job import Stored
 from statemachine.store import EventStore
 from statemachine.store.chain import check
 from statemachine.store.codec import replay
-from statemachine.store.reading import lease, list_workers, paused_queue, place, rejected, resolve
+from statemachine.store.reading import ahead, lease, list_workers, paused_queue, rejected, resolve
 from statemachine.store.verify import verify
 
 
@@ -22,7 +22,7 @@ def situation_of(store: EventStore, prefix: str, *, spool_grace: float = SPOOL_G
         held = lease(connection, job_id)
         refused = rejected(connection, job_id)
         everyone = list_workers(connection)
-        ahead = place(connection, job_id, now)
+        before = ahead(connection, job_id, now)
     # Read last: an attempt that ended meanwhile must not be shown with the lease it no longer has.
     history = store.history(job_id)
     job = replay(job_id, history)
@@ -36,7 +36,7 @@ def situation_of(store: EventStore, prefix: str, *, spool_grace: float = SPOOL_G
         content=store.content(job_id),
         rejected=refused,
         workers=everyone,
-        place=ahead if job.worker_id is None and not job.state.terminal else None,
+        ahead=before if job.worker_id is None and not job.state.terminal else None,
         paused=paused,
         spool=held["spool_host"] if held is not None and job.worker_id is None else None,
         spool_grace=spool_grace,

@@ -9,6 +9,7 @@ from statemachine import events as e
 from statemachine.finding import Finding
 from statemachine.job import Attempt, Job, Stored
 from statemachine.states import State
+from statemachine.store.reading import Ahead
 
 ALIVE_SECONDS: Final = 90.0
 """A worker heard within so many seconds counts as living: three leases of the default length."""
@@ -30,7 +31,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     content: dict[str, Any] = {}
     rejected: list[dict[str, Any]] = []
     workers: list[dict[str, Any]] = []
-    place: int | None = None
+    ahead: Ahead | None = None
     paused: dict[str, Any] | None = None
     spool: str | None = None
     spool_grace: float = 0.0

@@ -7,11 +7,12 @@ import msgspec
 from ourvidz.inspect.pace import pace
 from ourvidz.inspect.situation import Situation
 from ourvidz.masking import mask
-from ourvidz.wording import clause, clock, duration, ordinal, plural, since
+from ourvidz.wording import clause, clock, duration, listed, ordinal, plural, since
 from statemachine import events as e
 from statemachine.decisions import UNDELIVERABLE
 from statemachine.job import Attempt
 from statemachine.states import Outcome, State
+from statemachine.store.reading import Ahead
 
 REASONS: Final = {
     "completed": "it ended well",
@@ -87,9 +88,9 @@ def waiting(s: Situation) -> Why:
         files = f"its files are on {clause(s.spool or '')}, which was heard {heard} ago"
         return Why(reason="files_elsewhere", said=files, until=f"there, or without them on another host in {left}")
     until = f"as soon as {_free(s.able)}"
-    if not s.place:
+    if s.ahead is None or not s.ahead.total:
         return Why(reason="next_in_line", said="next in line", until=until)
-    return Why(reason="others_turn", said=f"behind {plural(s.place, 'other job')}", until=until)
+    return Why(reason="others_turn", said=f"behind {plural(s.ahead.total, 'other job')}{_whose(s.ahead)}", until=until)
 
 
 def put_off(s: Situation) -> Why:
@@ -174,6 +175,16 @@ def _held(s: Situation, worker: str) -> Why:
     until = f"{clause(s.job.cancel_by or 'somebody')} asked to cancel it, so it stops at the next step"
     said = f"{on(s, worker)} has had {attempt.stage} in hand for {since(attempt.started_at, s.now)}{step(s)}"
     return Why(reason="in_work", said=said, until=until if stopping else None)
+
+
+def _whose(before: Ahead) -> str:
+    """` (1 of a higher priority, 2 whose turn comes first)`; nothing where all are only older."""
+    told = []
+    if before.priority:
+        told.append(f"{before.priority} of a higher priority")
+    if before.turn:
+        told.append(f"{before.turn} whose turn comes first")
+    return f" ({listed(told)})" if told else ""
 
 
 def _free(able: list[dict[str, Any]]) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, func, or_, select
 
 from statemachine.errors import UnknownJob
 from statemachine.store.archived import not_here
@@ -41,6 +41,19 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     error_class: str | None = None
     worker: str | None = None
     limit: int | None = 50
+
+
+class Ahead(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs are before one: of a higher priority, with an earlier turn of their users, or only older."""
+
+    priority: int = 0
+    turn: int = 0
+    older: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.priority + self.turn + self.older
 
 
 def resolve(connection: Connection, prefix: str) -> str:
@@ -131,27 +144,26 @@ def counts(connection: Connection) -> dict[str, int]:
     return {row.state: row.number for row in connection.execute(query)}
 
 
-def place(connection: Connection, job_id: str, now: datetime) -> int | None:
-    """How many jobs that are due and need the same model are claimed before this one; None when it does not wait."""
+def ahead(connection: Connection, job_id: str, now: datetime) -> Ahead | None:
+    """The jobs that are due, need the same model, and are claimed before this one; None when it does not wait."""
     mine = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
     if mine is None or mine.finished_at is not None or mine.worker_id is not None:
         return None
-    ahead = or_(
-        jobs.c.priority > mine.priority,
-        and_(
-            jobs.c.priority == mine.priority,
-            or_(jobs.c.turn < mine.turn, and_(jobs.c.turn == mine.turn, jobs.c.queued_at < mine.queued_at)),
-        ),
-    )
-    query = select(func.count()).where(
+    equal = jobs.c.priority == mine.priority
+    reasons = {
+        "priority": jobs.c.priority > mine.priority,
+        "turn": and_(equal, jobs.c.turn < mine.turn),
+        "older": and_(equal, jobs.c.turn == mine.turn, jobs.c.queued_at < mine.queued_at),
+    }
+    query = select(*(func.count(case((which, 1))).label(name) for name, which in reasons.items())).where(
         jobs.c.finished_at.is_(None),
         jobs.c.worker_id.is_(None),
         or_(jobs.c.resume_at.is_(None), jobs.c.resume_at <= now),
         jobs.c.model == mine.model if mine.model is not None else jobs.c.model.is_(None),
         jobs.c.id != job_id,
-        ahead,
+        or_(*reasons.values()),
     )
-    return connection.execute(query).scalar_one()
+    return Ahead(**connection.execute(query).mappings().one())
 
 
 def lease(connection: Connection, job_id: str) -> Row | None:
