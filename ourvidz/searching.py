@@ -74,12 +74,24 @@ def excerpt(where: str, text: str, folded: Sequence[str]) -> Excerpt:
     marks = _marks(text, folded)
     if len(text) <= AROUND or not marks:
         return Excerpt(where=where, text=text, marks=marks)
-    start = max(0, min(marks[0][0] - AROUND // 4, len(text) - AROUND))
-    end = start + AROUND
+    start, end = _window(text, marks)
     before, behind = "…" if start else "", "…" if end < len(text) else ""
     inside = [(max(a, start), min(b, end)) for a, b in marks if a < end and b > start]
     moved = [(a - start + len(before), b - start + len(before)) for a, b in inside]
     return Excerpt(where=where, text=f"{before}{text[start:end]}{behind}", marks=moved)
+
+
+def _window(text: str, marks: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Where the piece begins and ends: around the first mark, and between words where there are spaces for it."""
+    first, _ = marks[0]
+    start = max(0, min(first - AROUND // 4, len(text) - AROUND))
+    end = min(len(text), start + AROUND)
+    if start:
+        start = text.find(" ", start, first) + 1 or start
+    if end < len(text):
+        last = max(stop for begin, stop in marks if begin < end)
+        end = max(0, text.rfind(" ", last, end)) or end
+    return start, end
 
 
 def _places(row: Texts) -> Mapping[str, str]:

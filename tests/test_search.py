@@ -159,10 +159,24 @@ def test_marks_stand_exactly_around_the_words(before: str, word: str, behind: st
 
 
 def test_a_long_text_is_cut_around_what_was_found() -> None:
-    shown = excerpt("prompt", "x" * 500 + " heron " + "y" * 500, ["heron"])
+    shown = excerpt("prompt", "reeds " * 100 + "heron " + "water " * 100, ["heron"])
     ((start, end),) = shown.marks
     assert shown.text[start:end] == "heron"
-    assert (shown.text[0], shown.text[-1], len(shown.text)) == ("…", "…", AROUND + 2)
+    assert AROUND - 20 < len(shown.text) <= AROUND + 2
+    assert set(shown.text.strip("…").split()) == {"reeds", "heron", "water"}, "no word is cut"
+
+
+def test_a_text_without_spaces_is_cut_all_the_same() -> None:
+    shown = excerpt("prompt", "鷺" * 500 + "heron" + "水" * 500, ["heron"])
+    ((start, end),) = shown.marks
+    assert (shown.text[start:end], shown.text[0], shown.text[-1]) == ("heron", "…", "…")
+    assert len(shown.text) == AROUND + 2
+
+
+def test_a_word_longer_than_what_is_shown_is_marked_as_far_as_it_is() -> None:
+    shown = excerpt("prompt", "a " * 100 + "h" * 400, ["h" * 400])
+    ((start, end),) = shown.marks
+    assert set(shown.text[start:end]) == {"h"}
 
 
 class TestCommand:
@@ -170,7 +184,7 @@ class TestCommand:
         job_id = submit(base)
         told = base("jobs", "search", "HERON")
         assert job_id in told.stdout
-        assert "prompt: a heron" in told.stdout
+        assert told.stdout.splitlines()[1].rstrip() == "  prompt: a heron"
         assert told.stderr.startswith("1 job of the 1 that fit otherwise, queued since 20")
         document = json.loads(base("jobs", "search", "heron", "--json").stdout)
         assert (document["schema"], document["looked_at"], document["complete"]) == (1, 1, True)
@@ -184,6 +198,7 @@ class TestCommand:
         told = base("jobs", "search", "--limit", "1")
         assert newest in told.stdout
         assert told.stderr.startswith("the newest 1, back to 20")
+        assert base("jobs", "search").stderr.startswith("2 jobs, queued since 20")
         assert json.loads(base("jobs", "search", "--limit", "1", "--json").stdout)["complete"] is False
 
     def test_nothing_found_is_no_error(self, base: Run) -> None:

@@ -75,16 +75,19 @@ def search(
     if as_json:
         say_json(_document(found, rows, fitting, now))
         return
-    from ourvidz.cli.tables import matches_table
+    from ourvidz.cli.matches import matches
+    from ourvidz.cli.tables import jobs_table
 
     console = face.console()
-    if rows:
+    if words and rows:
         pairs = [(rows[job_id], excerpts) for job_id, excerpts in found.jobs.items()]
-        console.print(matches_table(pairs, now, width=console.width))
-    _account(found, rows, fitting)
+        console.print(matches(pairs, now, width=console.width))
+    elif rows:
+        console.print(jobs_table([rows[job_id] for job_id in found.jobs], now, width=console.width))
+    _account(found, rows, fitting, by_words=bool(words))
 
 
-def _account(found: "Found", rows: dict[str, dict[str, Any]], wanted: "Filter") -> None:
+def _account(found: "Found", rows: dict[str, dict[str, Any]], wanted: "Filter", *, by_words: bool) -> None:
     """What was looked through, so that nobody takes a window for everything."""
     from ourvidz.wording import plural, stamp
 
@@ -95,8 +98,8 @@ def _account(found: "Found", rows: dict[str, dict[str, Any]], wanted: "Filter") 
         oldest = stamp(min(row["queued_at"] for row in rows.values()))
         note(f"the newest {len(found.jobs)}, back to {oldest}; --limit shows more of those {window}")
     else:
-        jobs = plural(len(found.jobs), "job")
-        note(f"{jobs} of the {found.looked_at} that fit otherwise, {window}; --since looks further back")
+        of_them = f" of the {found.looked_at} that fit otherwise" if by_words else ""
+        note(f"{plural(len(found.jobs), 'job')}{of_them}, {window}; --since looks further back")
 
 
 def _document(found: "Found", rows: dict[str, dict[str, Any]], wanted: "Filter", now: "datetime") -> dict[str, Any]:

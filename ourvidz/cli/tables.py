@@ -1,7 +1,7 @@
 """Tables for the terminal: plain columns that a narrow one still holds."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
@@ -12,48 +12,21 @@ from ourvidz.tones import STYLES, style_of
 from ourvidz.wording import clause, printable, since, stamp
 
 if TYPE_CHECKING:
-    from ourvidz.searching import Excerpt
     from statemachine.store.pausing import Queue
-
-
-_JOB: Final = ("job", "state", "type", "queued")
 
 
 def jobs_table(rows: list[dict[str, Any]], now: datetime, *, width: int) -> Table:
     """Jobs, one a line. Below 100 columns their ids are cut to 8 characters, which every command understands."""
-    table = _table(*_JOB, last="what")
+    table = _table("job", "state", "type", "queued", last="what")
     for row in rows:
-        table.add_row(*_job(row, now, width), _what(row, now))
+        table.add_row(
+            Text(row["id"] if width >= 100 else row["id"][:8]),
+            Text(row["state"], style=style_of(row["state"])),
+            Text(row["job_type"] or "?"),
+            Text(since(row["queued_at"], now)),
+            Text(what(row, now), style="red" if row["state"] == "failed" else ""),
+        )
     return table
-
-
-def matches_table(found: "list[tuple[dict[str, Any], list[Excerpt]]]", now: datetime, *, width: int) -> Table:
-    """Jobs as `jobs_table` shows them, and under each what was found in it, the words in bold."""
-    table = _table(*_JOB, last="what was found")
-    for row, excerpts in found:
-        error = any(excerpt.where == "error" for excerpt in excerpts)
-        lines = [] if error else [_what(row, now)]
-        for excerpt in excerpts:
-            label = "" if excerpt.where == "error" else f"{excerpt.where}: "
-            line = Text(f"{label}{excerpt.text}")
-            for start, end in excerpt.marks:
-                line.stylize("bold yellow", start + len(label), end + len(label))
-            lines.append(line)
-        table.add_row(*_job(row, now, width), Text("\n").join(line for line in lines if line))
-    return table
-
-
-def _job(row: dict[str, Any], now: datetime, width: int) -> list[Text]:
-    return [
-        Text(row["id"] if width >= 100 else row["id"][:8]),
-        Text(row["state"], style=style_of(row["state"])),
-        Text(row["job_type"] or "?"),
-        Text(since(row["queued_at"], now)),
-    ]
-
-
-def _what(row: dict[str, Any], now: datetime) -> Text:
-    return Text(what(row, now), style="red" if row["state"] == "failed" else "")
 
 
 def what(row: dict[str, Any], now: datetime) -> str:
