@@ -237,6 +237,15 @@ def test_rejected_writes_are_shown() -> None:
     assert "old was refused checkpointed at 12:00:02: the lease with token 1 has ended" in shown
 
 
+def test_an_erased_job_says_by_whom_and_does_not_say_that_its_pictures_are_kept() -> None:
+    life = Life().wait(1.2).claim().generate().start().upload().start().tell().finish().wait(60)
+    life.content = {}
+    told = document(life.write(e.ContentErased(by="ada", reason="she asked for it")).wait(30).seen())
+    assert told["sentence"].endswith("its receiver was told; ada had its content erased 30 s ago.")
+    assert told["safe"] == {"safe": None, "said": "what it made was erased"}
+    assert "ada had its content erased: she asked for it" in page(told, 140)
+
+
 def test_an_erased_prompt_and_an_unknown_kind_do_no_harm() -> None:
     life = Life().wait(1)
     life.content = {}

@@ -16,6 +16,8 @@ class Safety(msgspec.Struct, frozen=True, kw_only=True):
 
 def safety(s: Situation) -> Safety:
     """What is kept, and where. The history says what was; the workers, whether its place is still there."""
+    if s.job.erased is not None:
+        return Safety(safe=None, said="what it made was erased")
     kept = _kept(s)
     if kept is None:
         return _nothing(s)

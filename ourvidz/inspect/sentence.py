@@ -43,6 +43,8 @@ def sentence(s: Situation) -> str:
         said = _resting(s)
     else:
         said = _waiting(s)
+    if job.erased is not None:
+        said = f"{said}; {clause(job.erased.by)} had its content erased {since(job.erased.at, s.now)} ago"
     kept = safety(s)
     if job.outcome is None and kept.safe is not None:
         said = f"{said}; {kept.said}"

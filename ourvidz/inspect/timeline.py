@@ -93,6 +93,10 @@ def _acts(d: dict[str, Any], began: datetime) -> Iterator[Remark]:
         else:
             said = f"{by} requeued it, run {act['run']} from {act['stage']}{why}"
         yield Remark(at=at, after=(at - began).total_seconds(), said=said, tone="odd")
+    if (erased := d["erased"]) is not None:
+        at, why = moment(erased["at"]), f": {clause(erased['reason'])}" if erased["reason"] else ""
+        said = f"{clause(erased['by'])} had its content erased{why}"
+        yield Remark(at=at, after=(at - began).total_seconds(), said=said, tone="odd")
 
 
 def _refused(d: dict[str, Any], began: datetime) -> Iterator[Remark]:
