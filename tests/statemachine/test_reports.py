@@ -1,7 +1,8 @@
 """What the views say is what is counted from the events of histories that took any turn, on both databases alike."""
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from functools import cache
 from itertools import groupby
@@ -11,6 +12,7 @@ import pytest
 from sqlalchemy import Connection, Table, select, text
 
 from statemachine.expectations import EXPECTATIONS, expected
+from statemachine.job import Attempt
 from statemachine.store import EventStore, device_reports, job_reports, open_store, views
 from statemachine.store.rebuild import rebuild
 from tests.servers import database
@@ -46,6 +48,11 @@ def rows(connection: Connection, view: Table) -> list[Facts]:
     return [dict(row) for row in connection.execute(select(view)).mappings()]
 
 
+def key(row: Facts) -> tuple[str, int, str]:
+    """The stage of a run."""
+    return row["job_id"], row["run"], row["stage"]
+
+
 def near(value: float | None) -> Any:
     """That number, however it was added up."""
     return None if value is None else pytest.approx(value, abs=1e-6)
@@ -57,11 +64,21 @@ def total(values: list[float | None]) -> float | None:
     return sum(known) if known else None
 
 
+def on_devices(store: EventStore, job_ids: Iterable[str]) -> dict[tuple[str, int, str, int], Attempt]:
+    """The attempts as replay has them: of due times and device time there is a test of its own."""
+    return {
+        (job_id, one.run, one.stage.value, one.attempt): one
+        for job_id in job_ids
+        for one in store.load(job_id).attempts
+    }
+
+
 def test_jobs(walked: EventStore) -> None:
     with walked.read() as connection:
         found = {row["job_id"]: row for row in rows(connection, job_reports.report_jobs)}
         histories = events_of(connection)
     assert set(found) == set(histories)
+    replayed = on_devices(walked, histories)
     for job_id, history in histories.items():
         row, run, attempts = found[job_id], history[-1]["run"], attempts_of(history)
         begun = next(event["at"] for event in history if event["run"] == run)
@@ -81,17 +98,18 @@ def test_jobs(walked: EventStore) -> None:
         assert row["telling_seconds"] == (between(at, history[-1]["at"]) if ended and at else None)
         assert row["finished_day"] == (f"{history[-1]['at']:%Y-%m-%d}" if ended else None)
         assert row["device_seconds"] == device_seconds
+        times = [one for (owner, *_), one in replayed.items() if owner == job_id]
+        assert row["spent_seconds"] == near(total([one.device_seconds for one in times]))
+        assert row["wasted_seconds"] == near(total([one.wasted_seconds for one in times]))
 
 
 def test_attempts_and_stages(walked: EventStore) -> None:
     with walked.read() as connection:
         told = rows(connection, job_reports.report_attempts)
         stages = rows(connection, job_reports.report_stages)
-        counted = [attempt for history in events_of(connection).values() for attempt in attempts_of(history)]
-
-    def key(row: Facts) -> tuple[str, int, str]:
-        return row["job_id"], row["run"], row["stage"]
-
+        histories = events_of(connection)
+    counted = [attempt for history in histories.values() for attempt in attempts_of(history)]
+    replayed = on_devices(walked, histories)
     by_stage = {at: list(those) for at, those in groupby(sorted(counted, key=key), key=key)}
     by_attempt = {(*key(row), row["attempt"]): row for row in told}
     assert len(by_attempt) == len(told) == len(counted)
@@ -100,6 +118,10 @@ def test_attempts_and_stages(walked: EventStore) -> None:
         assert (row["worker_id"], row["started_at"], row["ended_at"]) == (one["worker_id"], one["at"], one["ended_at"])
         assert (row["run_seconds"], row["outcome"], row["counts"]) == (one["seconds"], one["outcome"], one["counts"])
         assert row["retried"] is (one["attempt"] < len(by_stage[key(one)]))
+        again = replayed[*key(one), one["attempt"]]
+        for name in ("due_at", "host", "device", "wait_seconds", "device_seconds", "wasted_seconds"):
+            assert row[name] == getattr(again, name)
+        assert row["delay_seconds"] == again.delay
         if one["error"]:
             assert (row["error_class"], row["error_type"]) == one["error"]
     assert len(stages) == len(by_stage)
@@ -108,6 +130,7 @@ def test_attempts_and_stages(walked: EventStore) -> None:
         running = those[-1]["ended_at"] is None
         assert (row["attempts"], row["outcome"]) == (len(those), those[-1]["outcome"])
         assert (row["started_at"], row["ended_at"]) == (those[0]["at"], None if running else those[-1]["ended_at"])
+        assert row["due_at"] == replayed[*key(row), 1].due_at
         assert row["run_seconds"] == near(total([one["seconds"] for one in those]))
         for name in ("wait_seconds", "delay_seconds", "device_seconds", "wasted_seconds"):
             assert row[name] == near(total([one[name] for one in told if key(one) == key(row)]))
@@ -126,6 +149,14 @@ def test_failures(walked: EventStore) -> None:
         for what in failures:
             of_jobs.setdefault(what, set()).add(job_id)
     completed = {job_id for job_id, history in histories.items() if history[-1]["to_state"] == "completed"}
+    ends = {(*key(one), one["attempt"]): one["ended_at"] for h in histories.values() for one in attempts_of(h)}
+    for row in found:
+        assert row["day"] == f"{row['at']:%Y-%m-%d}"
+        if row["stage"] is None:
+            assert (row["at"], row["retried"]) == (outcome_of(histories[row["job_id"]])[1], False)
+        else:
+            assert row["at"] == ends[*key(row), row["attempt"]]
+            assert row["retried"] is ((*key(row), row["attempt"] + 1) in ends)
     assert Counter((row["error_class"], row["error_type"], row["stage"]) for row in found) == counted
     assert {job_id for job_id, history in histories.items() if outcome_of(history)[0] == "failed"} <= {
         row["job_id"] for row in found
@@ -159,6 +190,16 @@ def test_callbacks_and_assets(walked: EventStore) -> None:
     assert {row["result"] for row in told} == {"delivered", "refused", "unanswered"}
     latest = {(row["job_id"], row["asset_index"]) for row in assets if row["latest"]}
     assert latest == {(job_id, index) for job_id, history in histories.items() for index in made_in(history)[0]}
+    uploads = {
+        (one["job_id"], one["run"], one["index"]): one["at"]
+        for history in histories.values()
+        for one in history
+        if one["kind"] == "asset_uploaded"
+    }
+    for row in assets:
+        assert row["uploaded_day"] == (row["uploaded_at"] and f"{row['uploaded_at']:%Y-%m-%d}")
+        if (row["job_id"], row["run"], row["asset_index"]) in uploads:
+            assert row["uploaded_at"] == uploads[row["job_id"], row["run"], row["asset_index"]]
 
 
 def test_workers_and_their_hours(walked: EventStore) -> None:
@@ -172,6 +213,7 @@ def test_workers_and_their_hours(walked: EventStore) -> None:
         histories = events_of(connection)
         refused = Counter(connection.scalars(text("SELECT worker_id FROM rejected_writes")))
     counted = [attempt for history in histories.values() for attempt in attempts_of(history)]
+    replayed = on_devices(walked, histories)
     loads = [event for history in histories.values() for event in history if event["kind"] == "model_loaded"]
     assert set(workers) == {one["worker_id"] for one in counted} | {"idle"}
     assert workers["idle"] | {"attempts": 0, "jobs": 0, "run_seconds": 0.0, "model_loads": 0} == workers["idle"]
@@ -184,10 +226,27 @@ def test_workers_and_their_hours(walked: EventStore) -> None:
         assert row["run_seconds"] == near(total([one["seconds"] for one in those]) or 0.0)
         assert row["model_loads"] == sum(one["worker_id"] == name for one in loads)
         assert row["rejected_writes"] == refused[name]
+        assert row["first_attempt_at"] == min((one["at"] for one in those), default=None)
         assert row["last_attempt_at"] == max((one["at"] for one in those), default=None)
-    ended = Counter((one["worker_id"], f"{one['ended_at']:%Y-%m-%d %H:00}") for one in counted if one["ended_at"])
-    assert {(row["worker_id"], row["hour"]): row["attempts"] for row in hours} == ended
-    assert sum(row["run_seconds"] for row in hours) == near(sum(row["run_seconds"] for row in workers.values()))
+        assert row["loading_seconds"] == near(sum(one["seconds"] for one in loads if one["worker_id"] == name))
+        times = [one for one in replayed.values() if one.worker_id == name]
+        assert row["device_seconds"] == near(sum(one.device_seconds or 0.0 for one in times))
+        assert row["wasted_seconds"] == near(sum(one.wasted_seconds or 0.0 for one in times))
+    by_hour: dict[tuple[str, str], list[Facts]] = {}
+    for one in counted:
+        if one["ended_at"]:
+            by_hour.setdefault((one["worker_id"], f"{one['ended_at']:%Y-%m-%d %H:00}"), []).append(one)
+    assert {(row["worker_id"], row["hour"]) for row in hours} == set(by_hour)
+    for row in hours:
+        those = by_hour[row["worker_id"], row["hour"]]
+        outcomes = Counter(one["outcome"] for one in those)
+        times = [replayed[*key(one), one["attempt"]] for one in those]
+        assert (row["attempts"], row["jobs"]) == (len(those), len({one["job_id"] for one in those}))
+        assert row["succeeded"] == outcomes["succeeded"] + outcomes["skipped"]
+        assert (row["failed"], row["interrupted"]) == (outcomes["retry"] + outcomes["failed"], outcomes["interrupted"])
+        assert row["run_seconds"] == near(sum(one["seconds"] for one in those))
+        assert row["device_seconds"] == near(sum(one.device_seconds or 0.0 for one in times))
+        assert row["wasted_seconds"] == near(sum(one.wasted_seconds or 0.0 for one in times))
 
 
 def test_model_loads_know_what_was_loaded_before(walked: EventStore) -> None:
@@ -216,7 +275,8 @@ def test_performance_against_what_is_expected(walked: EventStore) -> None:
         range_ = expected(history[0]["job_type"], len(assets))
         assert row["device_seconds"] == seconds
         assert seconds is not None
-        assert row["worker_id"] == [one for one in history if one["kind"] == "media_generated"][-1]["worker_id"]
+        drawn_by = [one for one in history if one["kind"] == "media_generated"][-1]["worker_id"]
+        assert (row["worker_id"], row["device"]) == (drawn_by, drawn_by.replace("gpu-", "cuda:"))
         if range_ is None:
             assert (row["performance_ratio"], row["pace"]) == (None, None)
             continue
@@ -249,30 +309,29 @@ def plain(row: Facts) -> Facts:
     return {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()}
 
 
+NAMES_OF_TYPES = {
+    "INTEGER": "int4",
+    "BIGINT": "int8",
+    "FLOAT": "float8",
+    "BOOLEAN": "bool",
+    "TEXT": "text",
+    "VARCHAR": "varchar",
+    "TIMESTAMP": "timestamptz",
+}
+"""As PostgreSQL calls what is declared."""
+
+
 def test_views_have_the_columns_and_types_that_are_declared(store: EventStore) -> None:
+    types = text("SELECT column_name, udt_name FROM information_schema.columns WHERE table_name = :name")
     with store.read() as connection:
         for name, table in views.declared.tables.items():
-            result = connection.execute(text(f"SELECT * FROM {name}"))
+            result = connection.execute(select(text("*")).select_from(table))
             assert list(result.keys()) == [column.name for column in table.columns]
             if connection.dialect.name == "postgresql":
-                types = connection.execute(
-                    text("SELECT column_name, data_type FROM information_schema.columns WHERE table_name = :name"),
-                    {"name": name},
-                )
-                assert {column: PLAIN.get(kind, kind) for column, kind in types} == {
-                    column.name: _plain(column.type.compile(dialect=connection.dialect)) for column in table.columns
-                }
-
-
-PLAIN = {"character varying": "text", "integer": "bigint", "timestamp with time zone": "timestamptz"}
-
-
-def _plain(kind: str) -> str:
-    """As PostgreSQL calls it, whatever its length."""
-    said = kind.lower().partition("(")[0]
-    return {"float": "double precision", "varchar": "text", "integer": "bigint", "timestamp": "timestamptz"}.get(
-        said.partition(" ")[0], said
-    )
+                said = {column.name: column.type.compile(dialect=connection.dialect) for column in table.columns}
+                assert dict(connection.execute(types, {"name": name}).tuples().all()) == {
+                    column: NAMES_OF_TYPES[re.split(r"\W", kind)[0]] for column, kind in said.items()
+                }, name
 
 
 def test_the_projections_under_the_views_are_what_the_events_say(walked: EventStore) -> None:

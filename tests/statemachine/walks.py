@@ -1,5 +1,6 @@
 """Jobs that take any turn that a job can take, at random and yet the same for the same seed."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
 from uuid import UUID
@@ -9,20 +10,31 @@ from statemachine import decisions
 from statemachine import events as e
 from statemachine.admission import NewJob
 from statemachine.errors import FencedOut
-from statemachine.expectations import EXPECTATIONS
+from statemachine.expectations import EXPECTATIONS, expected
 from statemachine.states import STAGES, State
 from statemachine.store import EventStore
 
-START = datetime(2026, 3, 28, 20, 0, tzinfo=UTC)
+START = datetime(2026, 3, 28, 23, 0, tzinfo=UTC)
 USERS = ("ada", "bo", "Zoë 🦩", None)
 
 
-def walk(url_store: EventStore, seed: int, *, jobs: int = 20, steps: int = 500) -> EventStore:
-    """Fill the store with `jobs` jobs that take `steps` steps between them; return it, under the clock of the walk."""
-    rng, clock = Random(seed), SetClock(START)
+def walk(
+    url_store: EventStore,
+    seed: int,
+    *,
+    jobs: int = 24,
+    steps: int = 720,
+    start: datetime = START,
+    meanwhile: Callable[[EventStore, SetClock, Random], None] | None = None,
+) -> EventStore:
+    """Fill the store with `jobs` jobs that take `steps` steps between them; return it, under the clock of the walk.
+
+    `meanwhile` is called after each step, and may move the clock.
+    """
+    rng, clock = Random(seed), SetClock(start)
     store = EventStore(url_store.engine, clock=clock, wakeups=url_store.wakeups)
     workers = [
-        Worker(worker_id=f"gpu-{n}", host=f"host-{n}", device="cuda:0", models=(), free_at=START) for n in range(3)
+        Worker(worker_id=f"gpu-{n}", host=f"host-{n}", device=f"cuda:{n}", models=(), free_at=start) for n in range(3)
     ]
     lives: list[Life] = []
     for number in range(steps):
@@ -30,6 +42,8 @@ def walk(url_store: EventStore, seed: int, *, jobs: int = 20, steps: int = 500) 
         if number % (steps // jobs) == 0:
             lives.append(Life(store, clock, _arrival(rng)))
         _step(rng.choice(lives[-8:]), rng, rng.choice(workers))
+        if meanwhile is not None:
+            meanwhile(store, clock, rng)
     return store
 
 
@@ -74,22 +88,24 @@ def _step(life: Life, rng: Random, worker: Worker) -> None:
             life.write(*decisions.cancelled(job))
         else:
             life.start()
-    elif rng.random() < 0.15:
+    elif job.cancel_pending and rng.random() < 0.5:
+        life.write(*decisions.cancelled(job))
+    elif rng.random() < (0.6 if job.id < "4" else 0.15):  # some jobs are out of luck
         _trouble(life, rng)
     else:
         _work(life, rng, worker)
 
 
 def _trouble(life: Life, rng: Random) -> None:
-    match rng.randrange(6):
+    match rng.randrange(8):
         case 0 | 1:
             error_class = rng.choice(["transient", "device_memory", "permanent", "misconfiguration"])
             life.trouble(error_class, f"{error_class}-{rng.randrange(2)}", "so it \0 was")
-        case 2:
+        case 2 | 3 | 4:
             life.interrupt("engine crashed", by=life.job.worker_id or "")
-        case 3:
+        case 5:
             life.interrupt("worker drained", counts=False)
-        case 4:
+        case 6:
             life.cancel("bo", "changed my mind")
         case _:
             stale = life.job
@@ -142,4 +158,7 @@ def _draw(life: Life, rng: Random, worker: Worker) -> None:
         case _:
             made_now = [asset(job, index) for index in range(made, number)]
             life.wait(rng.random() * 60).write(*made_now)
-            life.write(e.MediaGenerated(device_seconds=rng.random() * 300, engine="null"))
+            usual = expected(job.job_type, number)
+            assert usual is not None
+            seconds = rng.uniform(0.7 * usual.least, 1.3 * (usual.most or usual.least))
+            life.write(e.MediaGenerated(device_seconds=seconds, engine="null"))
