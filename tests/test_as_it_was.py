@@ -229,6 +229,7 @@ def test_what_has_no_history_is_absent_and_the_page_says_so(store: EventStore, w
     assert "step" not in shown["sentence"]
     page = watcher.ask("inspect", story.job.id, "--at", "3")[1]
     assert "version 3. Leases, progress, workers and queues keep no history" in " ".join(page.split())
+    assert watcher.inspect(story.job.id, "--at", shown["now"])["version"] == 3  # its event happened by then
     waiting = watcher.inspect(story.job.id, "--at", "1")
     assert waiting["why"]["reason"] == "not_recorded"
     assert waiting["sentence"] == "Queued for 0 s; it starts as soon as a worker takes it."

@@ -18,11 +18,15 @@ from ourvidz.tones import STYLES
 from ourvidz.wording import brief, clock, printable
 
 WIDE: Final = 110
-_WHERE: Final = 28
+"""From here on the data of an event stands beside it."""
 _FIXED: Final = 70
 """Columns of the timeline without its bars and without the worker."""
+_WHERE: Final = 44
+"""At most so many for the worker."""
 _LONGEST: Final = 40
 _SHORTEST: Final = 6
+_BEFORE_WHERE: Final = 10
+"""A bar gets so many before the worker gets any."""
 
 
 def render(document: dict[str, Any], *, width: int, events: bool = False) -> RenderableType:
@@ -42,8 +46,8 @@ def _grid(given: Grid) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     last = len(given.rows[0]) - 1
     for index in range(last + 1):
-        right: Literal["left", "right"] = "right" if index in given.right else "left"
-        table.add_column(no_wrap=index < last, overflow="fold" if index == last else "ellipsis", justify=right)
+        side: Literal["left", "right"] = "right" if index in given.right else "left"
+        table.add_column(no_wrap=index < last, overflow="fold" if index == last else "ellipsis", justify=side)
     if given.head:
         table.add_row(*(Text(name, style="dim") for name in given.head))
     for row in given.rows:
@@ -86,8 +90,9 @@ def _text(cell: Cell) -> Text:
 
 def _timeline(story: Timeline, width: int) -> Iterator[Text]:
     """The rows for a terminal of `width` columns; what went wrong stands beneath its attempt."""
-    wide = width >= WIDE
-    bar = min(_LONGEST, width - _FIXED - (_WHERE + 2 if wide else 0))
+    named = min(_WHERE, max((len(entry.where) for entry in story.entries if isinstance(entry, Step)), default=0)) + 2
+    wide = width >= _FIXED + _BEFORE_WHERE + named
+    bar = min(_LONGEST, width - _FIXED - (named if wide else 0))
     bar = bar if bar >= _SHORTEST else 0
     after = f" {'after':>8}" if bar else ""
     head = f"  {'stage':<13} try  {'UTC':<8} {after} {'wait':>7} {'run':>7}  "
