@@ -78,6 +78,7 @@ def append(connection: Connection, group: list[Sealed]) -> list[Job | Conflict]:
 def write_events(connection: Connection, rows: list[Stored]) -> None:
     """Insert the rows as they are. Projections that are written with them are of the same moments."""
     connection.execute(job_events.insert(), [event_row(row) for row in rows])
+    touch(connection, {row.at for row in rows})
 
 
 def event_row(row: Stored) -> Row:
