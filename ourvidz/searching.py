@@ -6,7 +6,7 @@ shown (`masking`) is not found either.
 """
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from ourvidz.masking import mask
 from ourvidz.wording import printable
 from statemachine.store.reading import Filter
-from statemachine.store.searching import Texts, texts
+from statemachine.store.searching import AT_ONCE, Texts, texts
 
 AROUND: Final = 160
 """Characters that are shown of a text, the first word that was found among them."""
@@ -48,13 +48,20 @@ class _Content(msgspec.Struct):
 _content: Final = msgspec.json.Decoder(_Content)
 
 
-def search(connection: Connection, wanted: Filter, words: Sequence[str]) -> Found:
-    """Read the jobs that fit, the newest first, until `wanted.limit` of them have all the words."""
+def search(
+    connection: Connection, wanted: Filter, words: Sequence[str], told: Callable[[int], None] | None = None
+) -> Found:
+    """Read the jobs that fit, the newest first, until `wanted.limit` of them have all the words.
+
+    `told` hears every now and then how many were read.
+    """
     folded = [_fold(word) for word in words]
     jobs: dict[str, list[Excerpt]] = {}
     looked_at = 0
     for row in texts(connection, wanted):
         looked_at += 1
+        if told is not None and looked_at % AT_ONCE == 0:
+            told(looked_at)
         places = _places(row)
         # On the text as it is first: to mask one costs ten times as much as to look through it.
         if not _all_in([_fold(text) for text in places.values()], folded):

@@ -15,7 +15,9 @@ from statemachine import decisions
 from statemachine.admission import NewJob
 from statemachine.store import EventStore
 from statemachine.store.reading import Filter, list_ids
+from statemachine.store.searching import AT_ONCE
 from tests.fates import START
+from tests.statemachine.builders import new_job
 from tests.test_cli import Run, base, run, submit
 from workers.arrivals import build_payload, read
 from workers.errors import TryAgain
@@ -143,6 +145,14 @@ def test_errors_and_workers_are_those_of_any_attempt(store: EventStore) -> None:
     assert ids(worker="gpu-1") == ids(worker="gpu-2-aaaa") == [met]
     assert ids(worker="gpu-%") == ids(worker="pu-1") == ids(worker="gpu-1-3f9c0") == []
     assert list(found(store, "heron", worker="gpu-2", error_class="device_memory").jobs) == [met]
+
+
+def test_a_long_search_tells_how_far_it_is(store: EventStore) -> None:
+    told: list[int] = []
+    store.admit([new_job() for _ in range(AT_ONCE + 1)])
+    with store.read() as connection:
+        search(connection, Filter(), ["nothing"], told.append)
+    assert told == [AT_ONCE]
 
 
 @given(st.text(), st.text(min_size=1), st.text())

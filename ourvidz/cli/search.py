@@ -7,6 +7,7 @@ import typer
 
 from ourvidz.cli.choosing import ErrorClass, ErrorText, Json, Since, States, Type, Until, User, WorkerId, wanted
 from ourvidz.cli.face import face_of, note, say_json
+from ourvidz.cli.progress import bar
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -70,7 +71,8 @@ def search(
         if fitting.since is None:
             fitting = replace(fitting, since=(fitting.until or now) - WINDOW)
         with store.read() as connection:
-            found = find(connection, fitting, words or [])
+            with bar("jobs looked through", None) as show:
+                found = find(connection, fitting, words or [], show)
             rows = {row["id"]: row for row in jobs_by_id(connection, list(found.jobs))}
     if as_json:
         say_json(_document(found, rows, fitting, now))
