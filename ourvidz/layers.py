@@ -59,6 +59,7 @@ NAMES: Final = (
     "anchor_key",
     "anchor_seconds",
     "drain_seconds",
+    "retention",
     "allowed_reference_hosts",
     "on_missing_reference",
     "reference_fit",

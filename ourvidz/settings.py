@@ -92,6 +92,13 @@ def _keys(keys: SecretStr) -> SecretStr:
     return keys
 
 
+def _retention(ages: str) -> str:
+    from ourvidz.archive.ages import parse
+
+    parse(ages)
+    return ages
+
+
 Folder = Annotated[Path, AfterValidator(_folder)]
 HttpUrl = Annotated[str, AfterValidator(_http)]
 _DATABASES = "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME"
@@ -213,6 +220,12 @@ class Settings(BaseSettings):
         30.0, "How long what is in work may go on after SIGTERM, if it ends by then. 0 hands back at once.",
         "a number from 0 to 3600", ge=0, le=3600, allow_inf_nan=False,
     )  # fmt: skip
+    retention: Annotated[str, AfterValidator(_retention)] = _setting(
+        "",
+        "What `ourvidz history archive` takes out of the database, by state and age: it must be called for that. "
+        "Without it, nothing.",
+        "days for any of completed, failed, cancelled, workers, dead_letters, as completed=365d, workers=30d",
+    )
     allowed_reference_hosts: Annotated[str, AfterValidator(_hosts)] = _setting(
         "", "Where references may be although the address is not public.", "host:port, comma-separated"
     )

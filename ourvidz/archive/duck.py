@@ -42,7 +42,7 @@ def statements(folder: Path) -> Iterator[str]:
     yield f"CREATE VIEW workers AS SELECT {_nothing(workers)} WHERE false"
     there = {table.name for table in tables} | {workers.name}
     for name, statement in SQL.items():
-        if _named(statement) <= there:
+        if named(statement) <= there:
             there.add(name)
             yield re.sub(r"\bat\b", '"at"', worded(statement, "duckdb"))  # a word of DuckDB's own
 
@@ -64,6 +64,6 @@ def _nothing(table: Table) -> str:
 _EVERYTHING: Final = {*jobs.metadata.tables, *SQL}
 
 
-def _named(statement: str) -> set[str]:
+def named(statement: str) -> set[str]:
     """Tables and views that it reads from."""
     return set(re.findall(r"\b(?:FROM|JOIN)\s+(\w+)", statement)) & _EVERYTHING

@@ -13,8 +13,9 @@ from ourvidz.cli import (
     database,
     deadletters,
     erase,
-    inspect,
     export,
+    history,
+    inspect,
     jobs,
     models,
     processes,
@@ -91,8 +92,8 @@ for name, command in (
     ("rebuild", jobs.rebuild),
     ("cancel", acts.cancel),
     ("retry", acts.retry),
-    ("erase", erase.erase),
     ("export", export.export),
+    ("erase", erase.erase),
 ):
     jobs_app.command(name)(with_verbose(command))
 app.add_typer(jobs_app, name="jobs")
@@ -127,6 +128,16 @@ db_app = typer.Typer(help="The database's tables.", no_args_is_help=True, rich_m
 for name, db_command in (("upgrade", database.upgrade), ("current", database.current)):
     db_app.command(name)(with_verbose(db_command))
 app.add_typer(db_app, name="db")
+
+history_app = typer.Typer(help="Old jobs, and their archives.", no_args_is_help=True, rich_markup_mode=None)
+for name, history_command in (
+    ("archive", history.archive),
+    ("list", history.list_),
+    ("check", history.check),
+    ("views", history.views),
+):
+    history_app.command(name)(with_verbose(history_command))
+app.add_typer(history_app, name="history")
 
 config_app = typer.Typer(help="The settings.", no_args_is_help=True, rich_markup_mode=None)
 for name, config_command in (("show", config.show), ("check", config.check)):

@@ -4,6 +4,7 @@ from typing import Final
 
 import typer
 
+from ourvidz.archive.errors import ArchiveBusy, ArchiveDamaged
 from ourvidz.exit_codes import ExitCode
 from ourvidz.layers import SettingsError
 from ourvidz.masking import mask
@@ -28,6 +29,8 @@ _CODES: Final[tuple[tuple[type[Exception], ExitCode], ...]] = (
     (StoreAway, ExitCode.UNREACHABLE),
     (SchemaMismatch, ExitCode.OLD_SCHEMA),
     (Misconfigured, ExitCode.WRONG_SETTING),
+    (ArchiveDamaged, ExitCode.ERROR),
+    (ArchiveBusy, ExitCode.REFUSED),
 )
 
 

@@ -105,6 +105,21 @@ def letters_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+def archives_table(rows: list[dict[str, Any]]) -> Table:
+    """Archives of old jobs, in the order given."""
+    table = _table("archive", "jobs", "ended", "made", last="in")
+    for row in rows:
+        first, last = (row[f"{which}_finished_at"].date() for which in ("first", "last"))
+        table.add_row(
+            Text(row["name"]),
+            Text(str(row["jobs"])),
+            Text(f"{first} to {last}"),
+            Text(f"{stamp(row['made_at'])} by {clause(row['made_by'], 20)}"),
+            Text(row["place"] if row["done_at"] else f"{row['place']} (not all removed yet: archive once more)"),
+        )
+    return table
+
+
 def settings_table(rows: list[tuple[str, str, str]]) -> Table:
     """Name, value, source."""
     table = Table.grid(padding=(0, 2, 0, 0))

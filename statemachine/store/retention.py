@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, exists, false, func, or_, select
 
+from statemachine.events import ContentErased
 from statemachine.states import State
 from statemachine.store.anchors_schema import anchors
 from statemachine.store.archive_schema import archived_jobs
@@ -35,7 +36,6 @@ from statemachine.store.schema import (
     workers,
 )
 
-ENDS: Final = (State.COMPLETED, State.FAILED, State.CANCELLED)
 _WITH_THE_JOB: Final = (jobs, job_events, job_attempts, job_assets, job_callbacks, job_model_changes)
 TABLES: Final = (*_WITH_THE_JOB, rejected_writes)
 """What an archive holds of a job. `job_payloads` are personal, and only in an archive that was asked to hold them."""
@@ -100,12 +100,17 @@ def count(connection: Connection, ends_before: Mapping[State, datetime], *, now:
 
 def _may_go(connection: Connection, ends_before: Mapping[State, datetime], rolled_up: datetime) -> ColumnElement[bool]:
     """Left are jobs that are too young; that ended on a day that is not rolled up yet; that no anchor covers yet, where
-    there are anchors at all; and the job with the newest event of all, whose position SQLite would give away again.
+    there are anchors at all; whose erasure is not finished, since nobody would find their files any more; and the job
+    with the newest event of all, whose position SQLite would give away again.
     """
     wanted = [and_(jobs.c.state == state.value, jobs.c.finished_at < at) for state, at in ends_before.items()]
     newest = connection.scalar(select(func.max(job_events.c.position))) or 0
     anchored = connection.scalar(select(func.max(anchors.c.up_to)))
-    last = and_(job_events.c.job_id == jobs.c.id, job_events.c.version == jobs.c.version)
+    last = and_(
+        job_events.c.job_id == jobs.c.id,
+        job_events.c.version == jobs.c.version,
+        job_events.c.kind != ContentErased.kind,
+    )
     settled = job_events.c.position <= (newest - 1 if anchored is None else min(newest - 1, anchored))
     ended = jobs.c.finished_at.is_not(None)  # says the same, and lets the index of ended jobs be used
     return and_(ended, or_(false(), *wanted), jobs.c.finished_at < rolled_up, exists().where(last, settled))

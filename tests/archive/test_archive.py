@@ -15,9 +15,10 @@ from ourvidz.archive.run import Run, archive
 from ourvidz.archive.telling import Step
 from ourvidz.archive.writing import Order
 from statemachine import decisions
+from statemachine.states import TERMINAL
 from statemachine.store import EventStore
 from statemachine.store.archive_schema import archived_jobs, archives
-from statemachine.store.retention import ENDS, TABLES, Rows, read_rows
+from statemachine.store.retention import TABLES, Rows, read_rows
 from statemachine.store.schema import Row, job_payloads, jobs
 from tests.fakes import Crash, FakeClock
 from tests.statemachine.builders import live_through, new_job
@@ -43,7 +44,7 @@ def seed(store: EventStore, number: int) -> list[str]:
 def order(store: EventStore, *, payloads: bool = False, groups: int = 2) -> Order:
     """All that has ended, two jobs a group."""
     return Order(
-        ends_before=dict.fromkeys(ENDS, store.now()), payloads=payloads, by="me", jobs_in_group=2, groups=groups
+        ends_before=dict.fromkeys(TERMINAL, store.now()), payloads=payloads, by="me", jobs_in_group=2, groups=groups
     )
 
 

@@ -1,5 +1,7 @@
 """What is in archives is read by others, with the same names and the same answers as in the database."""
 
+import re
+import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -9,18 +11,24 @@ from typing import Any
 import duckdb
 import pandas as pd
 import pytest
-from sqlalchemy import Table, select
+from sqlalchemy import Table, func, select
 
-from ourvidz.archive.duck import statements
+from docs.answers import ask, write_history
+from ourvidz.archive.duck import named, statements
 from ourvidz.archive.run import archive
 from ourvidz.archive.telling import Step
+from ourvidz.migrate import upgrade
 from statemachine import decisions
-from statemachine.store import EventStore, views
-from statemachine.store.retention import TABLES
-from statemachine.store.schema import job_events, jobs
+from statemachine.store import EventStore, open_store, views
+from statemachine.store.retention import TABLES, owner
+from statemachine.store.schema import job_events, jobs, workers
 from tests.archive.test_archive import order, seed, silent
 from tests.fakes import FakeClock
 from tests.statemachine.builders import claimed, live_through
+from tests.test_sql_page import QUESTIONS
+
+NOT_ARCHIVED = {name for name in (*jobs.metadata.tables, *views.SQL) if name.startswith(("daily_", "rollup_"))}
+NOT_ARCHIVED |= {"dead_letters", "job_leases", "queues", "anchors"}
 
 
 @pytest.fixture
@@ -114,3 +122,57 @@ def test_pandas_reads_times_in_utc_and_whole_numbers(store: EventStore, tmp_path
     attempts = pd.read_parquet(path / "job_attempts.parquet", dtype_backend="numpy_nullable")
     assert str(attempts["attempt"].dtype) == "Int32"
     assert attempts.groupby("outcome").size().to_dict() == {"failed": 1, "succeeded": 3}
+
+
+class Cursor:
+    """DuckDB's own wants a package of time zones to give times back."""
+
+    def __init__(self, duck: duckdb.DuckDBPyConnection) -> None:
+        self._duck = duck
+
+    def execute(self, question: str) -> None:
+        self._found = self._duck.sql(question).to_arrow_table()
+
+    @property
+    def description(self) -> list[tuple[str]]:
+        return [(name,) for name in self._found.column_names]
+
+    def fetchall(self) -> list[list[Any]]:
+        return [list(row.values()) for row in self._found.to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[sqlite3.Cursor, duckdb.DuckDBPyConnection]:
+    """The history of docs/sql.md, as far as it has ended: in a database, and in archives."""
+    folder = tmp_path_factory.mktemp("night")
+    url = f"sqlite:///{folder}/night.sqlite"
+    upgrade(url)
+    write_history(url)
+    store = open_store(url)
+    with store.write() as connection:  # workers, and what has not ended, are in no archive
+        live = select(jobs.c.id).where(jobs.c.finished_at.is_(None))
+        for table in reversed([table for table in TABLES if table is not job_events]):
+            connection.execute(table.delete().where(owner(table).in_(live)))
+        connection.execute(workers.delete())
+    with sqlite3.connect(folder / "night.sqlite") as source, sqlite3.connect(folder / "before.sqlite") as target:
+        source.backup(target)
+        target.execute("DROP TRIGGER job_events_no_delete")
+        target.execute("DELETE FROM job_events WHERE job_id NOT IN (SELECT id FROM jobs)")
+    archive(store, folder, order(store), tell=silent)
+    with store.read() as connection:
+        assert connection.scalar(select(func.count()).select_from(jobs)) == 0
+    store.close()
+    return sqlite3.connect(folder / "before.sqlite").cursor(), opened(folder)
+
+
+@pytest.mark.parametrize(
+    ("question", "_shown"), [one for one in QUESTIONS if not named(str(one.values[0])) & NOT_ARCHIVED]
+)
+def test_the_questions_of_the_page_are_answered_from_archives(
+    both: tuple[sqlite3.Cursor, duckdb.DuckDBPyConnection], question: str, _shown: str
+) -> None:
+    """As they stand on the page, but for quotes around `at`."""
+    database, duck = both
+    names, rows = ask(database, question)
+    found, told = ask(Cursor(duck), re.sub(r"\bat\b", '"at"', question))
+    assert (found, sorted(told)) == (names, sorted(rows))

@@ -12,14 +12,13 @@ from statemachine import decisions
 from statemachine import events as e
 from statemachine.admission import DeadLetter, Verdict
 from statemachine.errors import ArchivedJob, FencedOut, UnknownJob
-from statemachine.states import State
+from statemachine.states import TERMINAL, State
 from statemachine.store import EventStore
 from statemachine.store.anchors import write
 from statemachine.store.archive_schema import archived_jobs, archives
 from statemachine.store.projections import upsert
 from statemachine.store.reading import resolve
 from statemachine.store.retention import (
-    ENDS,
     Chosen,
     Removed,
     Rows,
@@ -71,7 +70,7 @@ def due(store: EventStore, *states: State, after: Chosen | None = None, limit: i
     next_day(store)
     later = store.now() + DAY
     with store.read() as connection:
-        return choose(connection, dict.fromkeys(states or ENDS, later), after=after, limit=limit)
+        return choose(connection, dict.fromkeys(states or TERMINAL, later), after=after, limit=limit)
 
 
 def handed_in(store: EventStore, *job_ids: str) -> Rows:
@@ -119,7 +118,7 @@ def test_only_what_ended_as_asked_and_before_the_time_is_chosen(store: EventStor
     assert {one.job_id for one in due(store)} == {done, failed}
     assert [one.job_id for one in due(store, State.FAILED)] == [failed]
     with store.read() as connection:
-        assert choose(connection, dict.fromkeys(ENDS, store.now() - 2 * DAY), limit=9) == []
+        assert choose(connection, dict.fromkeys(TERMINAL, store.now() - 2 * DAY), limit=9) == []
         assert choose(connection, {}, limit=9) == []
 
 
@@ -156,11 +155,24 @@ def test_what_no_anchor_covers_yet_stays(store: EventStore) -> None:
     assert {one.job_id for one in due(store)} == {first, second}
 
 
+def test_what_is_being_erased_stays_until_that_is_finished(store: EventStore) -> None:
+    """Its files are still in storage, and only here it is known which they are."""
+    job_id = live_through(store)
+    live_through(store)
+    file = {"bucket": "b", "key": "u/x_0.png"}
+    store.append(store.load(job_id), decisions.erase(store.load(job_id), by="a", reason="", files=[file], left=True))
+    live_through(store)
+    assert job_id not in [chosen.job_id for chosen in due(store)]
+    store.append(store.load(job_id), decisions.files_removed(store.load(job_id), by="a"))
+    live_through(store)
+    assert job_id in [chosen.job_id for chosen in due(store)]
+
+
 def test_what_ended_on_a_day_that_is_not_rolled_up_stays(store: EventStore) -> None:
     live_through(store)
     store.admit([new_job()])
     with store.read() as connection:
-        assert choose(connection, dict.fromkeys(ENDS, store.now() + DAY), limit=9) == []
+        assert choose(connection, dict.fromkeys(TERMINAL, store.now() + DAY), limit=9) == []
     assert len(due(store)) == 1
 
 
