@@ -85,6 +85,15 @@ def test_the_document_is_json_and_documented(fate: str) -> None:
     assert [key for key in told if f"`{key}`" not in text] == []
 
 
+def test_a_worker_that_has_others_in_hand_is_not_about_to_begin() -> None:
+    life = Life().wait(1)
+    life.write(*decisions.claim(life.job, worker=WORKER, host="gpu", device="cuda:0")).wait(3)
+    row = worker(life.now, "sdxl_image_fast", jobs=[life.job.id, "another"])
+    assert sentence(life.seen(row)) == (
+        "Taken 3 s ago by gpu-1-3f9c (cuda:0), which has 1 other job in hand; it is generated next."
+    )
+
+
 def test_waiting_without_any_worker_says_so() -> None:
     life = Life().wait(2)
     gone = worker(life.now, "sdxl_image_fast", seen=7200.0)

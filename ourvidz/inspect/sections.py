@@ -156,7 +156,7 @@ def _cost(d: dict[str, Any]) -> Grid | None:
     if len(rows) > 1:
         rows.append([Cell("in all", "dim"), Cell(""), *_seconds(told)])
     loaded = told["load_seconds"]
-    loads = None if loaded is None else f"{duration(loaded)} of it went into loading models"
+    loads = None if not loaded else f"{duration(loaded)} of it went into loading models"
     head = ("stage", "tries", "waited", "ran", "device", "wasted")
     return Grid(rows=rows, head=head, right=frozenset({1, 2, 3, 4, 5}), caption=loads)
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from ourvidz.inspect.safety import safety
 from ourvidz.inspect.situation import Situation
-from ourvidz.inspect.why import bare, error, on, put_off, stalled, step, waiting
+from ourvidz.inspect.why import about_to, bare, error, on, put_off, stalled, step, waiting
 from ourvidz.masking import mask
 from ourvidz.wording import clause, listed, ordinal, plural, since
 from statemachine import events as e
@@ -105,7 +105,7 @@ def _held(s: Situation, worker: str) -> str:
     if attempt is None:
         claimed = s.last(e.Claimed)
         ago = f" {since(claimed.at, s.now)} ago" if claimed is not None else ""
-        return f"Taken{ago} by {on(s, worker)}, which is about to begin: {THEN[job.state]} next"
+        return f"Taken{ago} by {on(s, worker)}, which {about_to(s)}; {THEN[job.state]} next"
     at_work = f"{_head(s)} for {since(attempt.started_at, s.now)} on {on(s, worker)}{step(s)}"
     if job.cancel_by is not None and job.outcome is None:
         return f"{at_work}; {clause(job.cancel_by)} asked to cancel it, so it stops at the next step"

@@ -51,6 +51,12 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
         return [worker for worker in taking if telling or self.job.job_type in worker["job_types"]]
 
     @property
+    def others_in_hand(self) -> int:
+        """How many other jobs the worker has that has this one."""
+        holder = next((row for row in self.workers if row["worker_id"] == self.job.worker_id), None)
+        return 0 if holder is None else len(set(holder["jobs"]) - {self.job.id})
+
+    @property
     def files_at(self) -> str | None:
         """The spool that has the job's files, as far as a lease tells."""
         return self.spool if self.lease is None else self.lease.get("spool_host")

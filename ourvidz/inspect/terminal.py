@@ -90,8 +90,9 @@ def _text(cell: Cell) -> Text:
 
 def _timeline(story: Timeline, width: int) -> Iterator[Text]:
     """The rows for a terminal of `width` columns; what went wrong stands beneath its attempt."""
-    named = min(_WHERE, max((len(entry.where) for entry in story.entries if isinstance(entry, Step)), default=0)) + 2
-    wide = width >= _FIXED + _BEFORE_WHERE + named
+    names = [entry.where for entry in story.entries if isinstance(entry, Step) and entry.where]
+    named = min(_WHERE, max(map(len, names), default=0)) + 2
+    wide = bool(names) and width >= _FIXED + _BEFORE_WHERE + named
     bar = min(_LONGEST, width - _FIXED - (named if wide else 0))
     bar = bar if bar >= _SHORTEST else 0
     after = f" {'after':>8}" if bar else ""

@@ -33,6 +33,10 @@ REASONS: Final = {
 """What a reason may be. Programs rely on the names."""
 
 
+_BEGUN: Final = {"others_turn": "it is ", "next_in_line": "it is ", "paused": "its queue is paused: "}
+"""How a reason that is a part of the sentence becomes one of its own, which never begins with somebody's name."""
+
+
 class Why(msgspec.Struct, frozen=True, kw_only=True):
     """`reason` is one of REASONS, `said` a clause that tells it, `until` what makes the job go on; None at its end."""
 
@@ -58,7 +62,7 @@ def why(s: Situation) -> Why:
         return put_off(s)
     waits = waiting(s)
     verb = "starts" if job.state is State.QUEUED else "goes on"
-    said = f"it is {waits.said}" if waits.reason in ("others_turn", "next_in_line") else waits.said
+    said = _BEGUN.get(waits.reason, "") + waits.said
     return Why(reason=waits.reason, said=said, until=f"it {verb} {waits.until}")
 
 
@@ -129,6 +133,12 @@ def on(s: Situation, worker: str) -> str:
     return f"{clause(worker)} ({s.job.device})" if s.job.device else clause(worker)
 
 
+def about_to(s: Situation) -> str:
+    """What keeps the worker that has the job from its next stage."""
+    others = s.others_in_hand
+    return f"has {plural(others, 'other job')} in hand" if others else "is about to begin"
+
+
 def step(s: Situation) -> str:
     """`, step 7 of 15, about 9 s left`, as far as it is known."""
     now = pace(s)
@@ -155,26 +165,29 @@ def _ended(s: Situation) -> Why:
         return Why(reason="completed", said="it did what was asked")
     if job.outcome is Outcome.CANCELLED:
         reason = f": {clause(job.cancel_reason)}" if job.cancel_reason else ""
-        return Why(reason="cancelled", said=f"{clause(job.cancel_by or 'somebody')} cancelled it{reason}")
+        return Why(reason="cancelled", said=f"it was cancelled by {clause(job.cancel_by or 'somebody')}{reason}")
     if job.error is None:
         return Why(reason="failed", said="its history does not tell why it failed")
     message = bare(clause(job.error.message))
     if job.error.error_type == UNDELIVERABLE:
         return Why(reason="failed", said=f"its receiver could not be told: {message}")
-    return Why(reason="failed", said=f"{message} ({clause(job.error.error_type)})")
+    return Why(reason="failed", said=f"it failed: {message} ({clause(job.error.error_type)})")
 
 
 def _held(s: Situation, worker: str) -> Why:
     silent = stalled(s, worker)
     if silent is not None:
-        return silent
+        return Why(reason=silent.reason, said=f"its worker is silent: {silent.said}", until=silent.until)
     attempt = s.job.open_attempt
     if attempt is None:
-        return Why(reason="in_work", said=f"{on(s, worker)} has it in hand and is about to begin {s.job.state}")
-    stopping = s.job.cancel_pending
+        return Why(reason="in_work", said=f"it is in hand: {on(s, worker)} {about_to(s)}")
+    lasts = since(attempt.started_at, s.now)
     until = f"{clause(s.job.cancel_by or 'somebody')} asked to cancel it, so it stops at the next step"
-    said = f"{on(s, worker)} has had {attempt.stage} in hand for {since(attempt.started_at, s.now)}{step(s)}"
-    return Why(reason="in_work", said=said, until=until if stopping else None)
+    return Why(
+        reason="in_work",
+        said=f"it is in hand: {attempt.stage} for {lasts} on {on(s, worker)}{step(s)}",
+        until=until if s.job.cancel_pending else None,
+    )
 
 
 def _whose(before: Ahead) -> str:
