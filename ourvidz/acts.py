@@ -177,11 +177,14 @@ def _startable(job: Job, stage: State, *, whole: bool) -> None:
 
 
 def _tellable(job: Job) -> None:
-    """Raise Refused where its receiver would be told of files that are gone."""
-    made = job.verdict is not None and job.verdict.outcome is Outcome.COMPLETED
-    if made and job.erased is not None:
-        when = f"by {clause(job.erased.by)} at {stamp(job.erased.at)}"
-        raise Refused(f"its content was erased {when}, with the files that its receiver would be told of")
+    """Raise Refused where its receiver would be told of files that are gone, and while some are still to go."""
+    if job.erased is None:
+        return
+    when = f"its content was erased by {clause(job.erased.by)} at {stamp(job.erased.at)}"
+    if job.verdict is not None and job.verdict.outcome is Outcome.COMPLETED:
+        raise Refused(f"{when}, with the files that its receiver would be told of")
+    if job.erased.files_removed_at is None:
+        raise Refused(f"{when}, and that is not finished: `ourvidz jobs erase` goes on with it")
 
 
 def _queued(job: Job) -> str:

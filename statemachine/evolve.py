@@ -256,8 +256,7 @@ def _apply(job: Job, stored: Stored) -> Job:
         case e.Requeued() as event:
             return _next_run(job, event, at)
         case e.ContentErased(by=by, reason=reason, files=files):
-            gone = None if files else at
-            return replace(job, erased=Erasure(by=by, reason=reason, at=at, files=tuple(files), files_removed_at=gone))
+            return replace(job, erased=Erasure(by=by, reason=reason, at=at, files=tuple(files), files_removed_at=None))
         case e.FilesRemoved() if job.erased is not None:
             return replace(job, erased=replace(job.erased, files_removed_at=at))
         case _:

@@ -253,6 +253,14 @@ class TestAfterwards:
         assert done.done
         assert store.load(mine).erased is not None
 
+    def test_nothing_begins_while_files_are_still_to_go(self, store: EventStore) -> None:
+        mine, bucket = failed(store), MemoryBucket()
+        bucket.failing = [TryAgain("connection refused")]
+        do(store, bucket, mine)
+        (done,) = perform(store, acts.resend("bob", ""), [mine])
+        assert not done.done
+        assert done.said.endswith("and that is not finished: `ourvidz jobs erase` goes on with it")
+
     def test_what_comes_late_is_still_refused_and_can_be_erased_too(self, store: EventStore) -> None:
         bucket = MemoryBucket()
         mine = finished(store, bucket)
