@@ -47,11 +47,12 @@ caption { text-align: left; overflow-wrap: anywhere; }
 figure { margin: 0; max-width: 22rem; }
 figure img, figure video { display: block; max-width: 100%; height: auto; border: 1px solid var(--line); }
 figure .none { display: block; padding: 2.5rem 1rem; border: 1px dashed var(--line); color: var(--dim); }
+@page { margin: 1.5cm; }
 @media print {
   :root { --paper: #fff; --ink: #000; --dim: #555; --line: #ccc;
     --good: #1a7f37; --warn: #b35900; --bad: #c62828; --busy: #0b6bcb; --odd: #8e3bb0; }
   body { font-size: 11px; } main { padding: 0; max-width: none; } .wide { overflow: visible; }
-  td { white-space: normal; } h2 { break-after: avoid; } tr, figure { break-inside: avoid; }
+  .timeline .bar { width: 25%; min-width: 5rem; } h2 { break-after: avoid; } tr, figure { break-inside: avoid; }
   .bar i { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 
