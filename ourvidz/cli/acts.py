@@ -9,6 +9,7 @@ import typer
 from ourvidz.cli.choosing import Choice, with_choice
 from ourvidz.cli.errors import CommandError
 from ourvidz.cli.face import Face, face_of, note, say, say_json
+from ourvidz.cli.progress import bar
 from ourvidz.exit_codes import ExitCode
 from ourvidz.wording import plural
 
@@ -124,8 +125,10 @@ def _perform(store: "EventStore", act: "Act", choice: Choice) -> "list[Done]":
         _confirm(act, len(job_ids))
     done: list[Done] = []
     try:
-        for one in perform(store, act, job_ids, dry=choice.dry_run):
-            done.append(one)
+        with bar("jobs", len(job_ids)) as show:
+            for one in perform(store, act, job_ids, dry=choice.dry_run):
+                done.append(one)
+                show(len(done))
     except StoreAway:
         if done:
             note(f"before the database went away, {plural(sum(one.done for one in done), 'job')} {act.participle}")

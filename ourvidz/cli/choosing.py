@@ -137,7 +137,7 @@ def _choose(
     reason: Annotated[str, typer.Option(help="Why, for the history.", metavar="TEXT")] = "",
     by: By = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and to which jobs.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before jobs that filters chose.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
     as_json: Json = False,
 ) -> Choice:
     """The parameters that every act has."""
