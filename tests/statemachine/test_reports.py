@@ -75,8 +75,10 @@ def on_devices(store: EventStore, job_ids: Iterable[str]) -> dict[tuple[str, int
 
 def test_jobs(walked: EventStore) -> None:
     with walked.read() as connection:
-        found = {row["job_id"]: row for row in rows(connection, job_reports.report_jobs)}
+        told = rows(connection, job_reports.report_jobs)
         histories = events_of(connection)
+    found = {row["job_id"]: row for row in told}
+    assert len(found) == len(told)
     assert set(found) == set(histories)
     replayed = on_devices(walked, histories)
     for job_id, history in histories.items():
@@ -265,8 +267,10 @@ def test_model_loads_know_what_was_loaded_before(walked: EventStore) -> None:
 
 def test_performance_against_what_is_expected(walked: EventStore) -> None:
     with walked.read() as connection:
-        found = {row["job_id"]: row for row in rows(connection, device_reports.report_performance)}
+        told = rows(connection, device_reports.report_performance)
         histories = events_of(connection)
+    found = {row["job_id"]: row for row in told}
+    assert len(found) == len(told)
     drawn = {job_id for job_id, history in histories.items() if made_in(history)[1] is not None}
     assert set(found) == {job_id for job_id in drawn if outcome_of(histories[job_id])[0] == "completed"}
     for job_id, row in found.items():
@@ -329,7 +333,7 @@ def test_views_have_the_columns_and_types_that_are_declared(store: EventStore) -
             assert list(result.keys()) == [column.name for column in table.columns]
             if connection.dialect.name == "postgresql":
                 said = {column.name: column.type.compile(dialect=connection.dialect) for column in table.columns}
-                assert dict(connection.execute(types, {"name": name}).tuples().all()) == {
+                assert {row.column_name: row.udt_name for row in connection.execute(types, {"name": name})} == {
                     column: NAMES_OF_TYPES[re.split(r"\W", kind)[0]] for column, kind in said.items()
                 }, name
 
