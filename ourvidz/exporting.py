@@ -62,7 +62,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
 
     document: dict[str, Any]
     history: list[Stored]
-    assets: list[Asset]
+    assets: Sequence[Asset]
     raw: bytes | None = None
     content: str | None = None
 
@@ -83,43 +83,42 @@ def export(story: Story, bucket: Bucket | None, target: Path) -> Exported:
             for row in story.history:
                 events.write(_line(row))
         archive.writestr("verify.py", resources("ourvidz").joinpath("export_check.py").read_bytes())
-        assets: list[str] = []
-        missing: list[Missing] = []
-        if bucket is not None:
-            if story.raw is not None:
-                archive.writestr("payload", story.raw)
-            if story.content is not None:
-                archive.writestr("content.json", story.content)
-            for asset in story.assets:
-                found = _fetch(bucket, asset)
-                if isinstance(found, Missing):
-                    missing.append(found)
-                    continue
-                name = f"assets/{(asset.key or asset.name).rpartition('/')[2]}"
-                archive.writestr(zipfile.ZipInfo(name), found)  # pictures and videos are compressed already
-                assets.append(name)
+        assets, missing = ([], []) if bucket is None else _add_personal(archive, story, bucket)
         archive.writestr("README.txt", _readme(story, personal, missing))
     return Exported(file=str(target), events=len(story.history), assets=assets, missing=missing, personal=personal)
 
 
-def latest(assets: Sequence[Asset]) -> list[Asset]:
-    """Of each name in storage what was uploaded there last, and what was made last and never uploaded."""
-    return list({asset.key or asset.name: asset for asset in assets}.values())
+def _add_personal(archive: zipfile.ZipFile, story: Story, bucket: Bucket) -> tuple[list[str], list[Missing]]:
+    """Payload, content and files, one file in memory at a time. Returns the files' names, and what is missing."""
+    if story.raw is not None:
+        archive.writestr("payload", story.raw)
+    if story.content is not None:
+        archive.writestr("content.json", story.content)
+    names: list[str] = []
+    missing: list[Missing] = []
+    uploaded = {(asset.bucket, asset.key): asset for asset in story.assets}  # of two runs, the later one's stands there
+    for (folder, key), asset in uploaded.items():
+        if folder is None or key is None:
+            continue
+        found = _fetch(bucket, folder, key, asset)
+        if isinstance(found, str):
+            missing.append(Missing(f"{folder}/{key}", found))
+            continue
+        name = f"assets/{key.rpartition('/')[2]}"
+        archive.writestr(zipfile.ZipInfo(name), found)  # pictures and videos are compressed already
+        names.append(name)
+    return names, missing
 
 
-def _fetch(bucket: Bucket, asset: Asset) -> bytes | Missing:
-    if asset.bucket is None or asset.key is None:
-        return Missing(asset.name, "it was never uploaded")
-    place = f"{asset.bucket}/{asset.key}"
+def _fetch(bucket: Bucket, folder: str, key: str, asset: Asset) -> bytes | str:
+    """The file, or why there is none."""
     try:
-        data = bucket.get(asset.bucket, asset.key, most=asset.bytes + 1, seconds=SECONDS)
+        data = bucket.get(folder, key, most=asset.bytes + 1, seconds=SECONDS)
     except StageEnds as ended:
-        return Missing(place, ended.message)
+        return ended.message
     if data is None:
-        return Missing(place, "storage does not have it any more")
-    if sha256(data) != asset.digest:
-        return Missing(place, "what storage has there is not the file that was uploaded")
-    return data
+        return "storage does not have it any more"
+    return data if sha256(data) == asset.digest else "what storage has there is not the file that was uploaded"
 
 
 def _line(row: Stored) -> bytes:

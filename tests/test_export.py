@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ourvidz.exporting import Exported, Missing, Story, export, latest
+from ourvidz.exporting import Exported, Missing, Story, export
 from ourvidz.inspect.document import document
 from ourvidz.inspect.reading import situation_of
 from statemachine import decisions
@@ -54,7 +54,7 @@ def exported(store: EventStore, bucket: MemoryBucket | None, job_id: str, target
     story = Story(
         document=document(situation),
         history=situation.history,
-        assets=latest(situation.job.assets),
+        assets=situation.job.assets,
         raw=raw,
         content=content,
     )

@@ -48,7 +48,7 @@ def export(
     story = exporting.Story(
         document=document(situation),
         history=situation.history,
-        assets=exporting.latest(situation.job.assets),
+        assets=situation.job.assets,
         raw=raw,
         content=content,
     )
