@@ -13,6 +13,7 @@ from ourvidz.inspect.document import document
 from ourvidz.inspect.sentence import sentence
 from ourvidz.inspect.terminal import render
 from ourvidz.masking import mask, mask_value
+from ourvidz.wording import brief
 from statemachine import decisions
 from statemachine import events as e
 from statemachine.states import State
@@ -260,6 +261,18 @@ def test_an_erased_prompt_and_an_unknown_kind_do_no_harm() -> None:
     life.content = {}
     life.write(e.Degraded(what="batch", why="split"))
     assert "erased" in page(document(life.seen()), 80)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.0, "0 s"), (0.042, "42 ms"), (9.94, "9.9 s"), (59.4, "59 s"), (59.5, "1m 00s"), (3599.4, "59m 59s"),
+        (3599.5, "1h 00m"), (86399.4, "23h 59m"), (86400, "1d 00h"), (99.9 * 86400, "99d 21h"),
+    ],
+)  # fmt: skip
+def test_durations_in_columns_are_short(seconds: float, said: str) -> None:
+    assert brief(seconds) == said
+    assert len(said) <= 7
 
 
 def test_masking() -> None:

@@ -30,7 +30,9 @@ def inspect(
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on until the job is finished; with --json a document a line.")
     ] = False,
-    events: Annotated[bool, typer.Option("--events", help="Show the raw history too.")] = False,
+    events: Annotated[
+        bool, typer.Option("--events", help="Show the raw history too; a document always has it.")
+    ] = False,
     html: Annotated[
         Path | None, typer.Option(help="Write one web page, with the job's pictures in it.", metavar="FILE")
     ] = None,
