@@ -14,7 +14,7 @@ import msgspec
 from docs.lives import Life, SetClock, Worker
 from statemachine import decisions
 from statemachine import events as e
-from statemachine.admission import DeadLetter, NewJob
+from statemachine.admission import NewJob
 from statemachine.errors import FencedOut
 from statemachine.expectations import expected
 from statemachine.states import State
@@ -240,9 +240,9 @@ NIGHT: Final = (
     Wish(154.5, BO, "video_fast", 1, 1.0, Night.waits),
 )
 LETTERS: Final = (
-    (8.0, b"not a payload", "not JSON: Expecting value at character 0"),
-    (9.5, b"{}", "id is missing"),
-    (130.0, b"{}", "id is missing"),
+    (8.0, b"not a payload"),
+    (9.5, b"{}"),
+    (130.0, b'{"type": "video_fast"}'),
 )
 
 
@@ -252,9 +252,9 @@ def live(store: EventStore, clock: SetClock) -> None:
     for number, wish in enumerate(NIGHT):
         clock.at = BEGIN + timedelta(minutes=wish.minute)
         wish.fate(night, Life(store, clock, _arrival(number, wish, clock.at)), wish)
-    for minute, raw, reason in LETTERS:
-        letter = DeadLetter(raw=raw, reason=reason, queue="sdxl_queue", source="redis")
-        store.admit([letter], at=BEGIN + timedelta(minutes=minute))
+    for minute, raw in LETTERS:
+        clock.at = BEGIN + timedelta(minutes=minute)
+        store.admit([read(raw, queue="sdxl_queue", source="redis", now=clock.at, draw_seed=lambda: 0)])
     clock.at = BEGIN + timedelta(minutes=160)
     for worker in night.workers:
         models = {model: f"/models/{model}" for model in worker.models}
