@@ -122,7 +122,7 @@ def test_errors_and_workers_are_those_of_any_attempt(store: EventStore) -> None:
     job = store.load(met)
     job = store.append(job, decisions.claim(job, worker="gpu-1-3f9c", host="gpu-1", device="cuda:0"))
     job = store.append(job, decisions.start(job), worker_id="gpu-1-3f9c")
-    full = TryAgain("Insufficient VRAM", error_class="device_memory", error_type="OutOfMemory")
+    full = TryAgain("Insufficient VRAM: Ärger", error_class="device_memory", error_type="OutOfMemory")
     trouble = decisions.trouble(
         job,
         error_class=full.error_class,
@@ -142,8 +142,9 @@ def test_errors_and_workers_are_those_of_any_attempt(store: EventStore) -> None:
     assert ids() == [other, met]
     assert ids(error_class="device_memory") == [met]
     assert ids(error_class="transient") == []
+    assert ids(error="Ärger") == ids(error="insufficient") == ids(error="outofmemory") == [met]
     assert ids(worker="gpu-1") == ids(worker="gpu-2-aaaa") == [met]
-    assert ids(worker="gpu-%") == ids(worker="pu-1") == ids(worker="gpu-1-3f9c0") == []
+    assert ids(worker="gpu-%") == ids(worker="pu-1") == ids(worker="gpu-1-3f9c0") == ids(worker="GPU-1") == []
     assert list(found(store, "heron", worker="gpu-2", error_class="device_memory").jobs) == [met]
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, func, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, and_, case, exists, func, or_, select
 
 from statemachine.errors import UnknownJob
 from statemachine.store.archived import not_here
@@ -27,7 +27,7 @@ SHOWN: Final = 4
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which jobs to list. Times bound `queued_at`; `error` is looked for in type and message, in any case.
+    """Which jobs to list. Times bound `queued_at`; `error` is looked for in type and message, in any case of ASCII.
 
     `error_class` is that of the job or of any attempt of it; `worker` begins the id of whoever had any attempt of it.
     """
@@ -98,19 +98,19 @@ def fitting(query: Select[Any], wanted: Filter) -> Select[Any]:
     if wanted.until is not None:
         query = query.where(jobs.c.queued_at < wanted.until)
     if wanted.error is not None:
-        part = wanted.error.lower()
-        query = query.where(
-            or_(
-                func.lower(jobs.c.error_type).contains(part, autoescape=True),
-                func.lower(jobs.c.error_message).contains(part, autoescape=True),
-            )
-        )
+        query = query.where(or_(*(_says(text, wanted.error) for text in (jobs.c.error_type, jobs.c.error_message))))
     if wanted.error_class is not None:
         met = _any_attempt(job_attempts.c.error_class == wanted.error_class)
         query = query.where(or_(jobs.c.error_class == wanted.error_class, met))
     if wanted.worker is not None:
-        query = query.where(_any_attempt(job_attempts.c.worker_id.startswith(wanted.worker, autoescape=True)))
+        begins = func.substr(job_attempts.c.worker_id, 1, len(wanted.worker)) == wanted.worker
+        query = query.where(_any_attempt(begins))
     return query
+
+
+def _says(text: Column[str], part: str) -> ColumnElement[bool]:
+    """SQLite, and PostgreSQL in some locales, know the two cases of ASCII only: other letters are found as written."""
+    return or_(func.lower(text).contains(part.lower(), autoescape=True), text.contains(part, autoescape=True))
 
 
 def _any_attempt(condition: ColumnElement[bool]) -> ColumnElement[bool]:
