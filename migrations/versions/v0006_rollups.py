@@ -167,7 +167,7 @@ SELECT DAY(facts.at) AS day, facts.user_id, facts.job_type, facts.error_class, f
 FROM (
 SELECT jobs.finished_at AS at, jobs.user_id, jobs.job_type, jobs.error_class, jobs.error_type, 1 AS jobs
 {ENDED_JOBS}
-WHERE jobs.state = 'failed'
+WHERE jobs.state LIKE 'failed'
 ) AS facts GROUP BY DAY(facts.at), facts.user_id, facts.job_type, facts.error_class, facts.error_type""",  # noqa: S608
     "daily_attempts": f"""CREATE VIEW daily_attempts AS
 SELECT day, job_type, worker_id, stage, outcome, error_class, error_type, attempts, wait_seconds, run_seconds,
@@ -230,12 +230,12 @@ FROM (SELECT taken.*, CAST(ROUND(taken.seconds * 1000) AS BIGINT) AS ms FROM (
 SELECT jobs.finished_at AS at, jobs.user_id, jobs.job_type, CAST(NULL AS TEXT) AS worker_id,
   'until_outcome' AS measure, CAST(NULL AS TEXT) AS stage, SECONDS(jobs.queued_at, jobs.outcome_at) AS seconds
 {ENDED_JOBS}
-WHERE jobs.state = 'completed' AND jobs.run = 1
+WHERE jobs.state LIKE 'completed' AND jobs.run < 2
 UNION ALL
 SELECT jobs.finished_at, jobs.user_id, jobs.job_type, NULL, 'until_started', NULL,
   SECONDS(jobs.queued_at, jobs.started_at)
 {ENDED_JOBS}
-WHERE jobs.state = 'completed' AND jobs.run = 1
+WHERE jobs.state LIKE 'completed' AND jobs.run < 2
 UNION ALL
 SELECT job_attempts.ended_at, jobs.user_id, jobs.job_type, job_attempts.worker_id, 'wait', job_attempts.stage,
   job_attempts.wait_seconds
@@ -243,7 +243,7 @@ SELECT job_attempts.ended_at, jobs.user_id, jobs.job_type, job_attempts.worker_i
 UNION ALL
 SELECT job_attempts.ended_at, jobs.user_id, jobs.job_type, job_attempts.worker_id, 'run', job_attempts.stage,
   job_attempts.run_seconds
-{ENDED_ATTEMPTS} WHERE job_attempts.outcome = 'succeeded'
+{ENDED_ATTEMPTS} WHERE job_attempts.outcome LIKE 'succeeded'
 ) AS taken WHERE taken.seconds IS NOT NULL) AS rounded
 ) AS facts GROUP BY DAY(facts.at), facts.job_type, facts.measure, facts.stage, facts.ms""",  # noqa: S608
     "daily_callbacks": """CREATE VIEW daily_callbacks AS
