@@ -9,12 +9,15 @@ import pytest
 from sqlalchemy import update
 
 from ourvidz.inspect.anomalies import KINDS, anomalies
+from ourvidz.inspect.document import document
 from ourvidz.inspect.reading import situation_at, situation_of
 from ourvidz.inspect.situation import Situation
+from ourvidz.inspect.web_page import web_page
 from statemachine import decisions
 from statemachine import events as e
 from statemachine.states import State
 from statemachine.store import EventStore
+from statemachine.store.chain import check
 from statemachine.store.schema import jobs
 from tests.fates import FATES, JOB, START, Life
 from tests.statemachine.builders import new_job
@@ -116,6 +119,19 @@ def test_who_has_an_outcome_told_again_has_not_told_it_twice() -> None:
     life = uploaded().start().tell().finish().wait(60)
     life.write(*decisions.requeue(life.job, by="ada", reason="", stage=State.CALLBACK)).claim().tell().finish()
     assert kinds(life.seen()) == []
+
+
+@pytest.mark.parametrize("fate", FATES)
+def test_a_history_that_lacks_an_event_is_told_all_the_same(fate: str) -> None:
+    """Whichever it is: the page stands, and says first what is wrong."""
+    whole = FATES[fate]()
+    for number in range(len(whole.history) - 1):
+        history = [row for row in whole.history if row.version != number + 1]
+        found = check(JOB, history)
+        broken = msgspec.structs.replace(whole, job=found.job, history=history, findings=found.findings)
+        told = document(broken)
+        assert told["anomalies"][0]["kind"] == "version_missing"
+        assert "version missing" in web_page(told, {}, events=True)
 
 
 def test_a_changed_event_is_named_by_its_version() -> None:

@@ -19,12 +19,12 @@ class Wait(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def queue_waits(history: Sequence[Stored]) -> list[Wait]:
-    """When each run lay in the queue. Runs that began at a later stage never did."""
+    """When each run lay in the queue. Not those that began at a later stage, or whose beginning is missing."""
     waits: list[Wait] = []
     for row in history:
         if row.to_state is State.QUEUED and row.from_state is not State.QUEUED:
             waits.append(Wait(run=row.run, since=row.at, until=None))
-        elif row.from_state is State.QUEUED and row.to_state is not State.QUEUED:
+        elif waits and row.from_state is State.QUEUED and row.to_state is not State.QUEUED:
             waits[-1] = msgspec.structs.replace(waits[-1], until=row.at)
     return waits
 
