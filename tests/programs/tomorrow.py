@@ -38,7 +38,7 @@ class StageStarted(e.StageStarted, frozen=True):
 
 e.KINDS.update({cls.kind: cls for cls in (LatentsMirrored, Lessened, StageStarted)})
 UPCASTS["degraded"] = lambda old: Lessened(what=old["what"], why=old["why"], severity=1)
-table.TABLE += [(kind, State.GENERATING, State.GENERATING) for kind in (LatentsMirrored, Lessened)]
+table.TABLE.extend((kind, State.GENERATING, State.GENERATING) for kind in (LatentsMirrored, Lessened))
 
 from statemachine import decisions  # noqa: E402  # what follows is built on the table
 from statemachine.job import Job  # noqa: E402
