@@ -313,6 +313,15 @@ def plain(row: Facts) -> Facts:
     return {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()}
 
 
+def test_days_and_hours_are_in_utc_wherever_the_session_is(walks: Walks) -> None:
+    with walks("postgresql", SEEDS[0]).read() as connection:
+        told = {name: rows(connection, table) for name, table in views.declared.tables.items()}
+        connection.execute(text("SET LOCAL TIME ZONE 'Asia/Kolkata'"))
+        for name, table in views.declared.tables.items():
+            there = sorted((plain(row) for row in rows(connection, table)), key=repr)
+            assert there == sorted((plain(row) for row in told[name]), key=repr), name
+
+
 NAMES_OF_TYPES = {
     "INTEGER": "int4",
     "BIGINT": "int8",
