@@ -3,16 +3,17 @@
 import re
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ourvidz.cli.errors import CommandError
-from ourvidz.cli.face import face_of, say, say_json
+from ourvidz.cli.face import face_of, note, say, say_json
 from ourvidz.cli.progress import bar
 from ourvidz.cli.times import parse_time
 from ourvidz.exit_codes import ExitCode
-from ourvidz.reports.names import By, Report
+from ourvidz.reports.names import By, Report, Theme
 
 if TYPE_CHECKING:
     from ourvidz.reports.span import Span
@@ -44,6 +45,10 @@ def report(
     output: Annotated[
         Format, typer.Option("--format", help="table for people; csv or json for programs.")
     ] = Format.TABLE,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw it as well, into this file: .png or .svg.", metavar="FILE")
+    ] = None,
+    theme: Annotated[Theme, typer.Option(help="What the plot is drawn for: light or dark.")] = Theme.LIGHT,
 ) -> None:
     """Tell what all jobs together did: throughput, latency, failures, retries, workers, users, models, callbacks, cost.
 
@@ -53,10 +58,12 @@ def report(
     \b
     Example:
         ourvidz report throughput
-        ourvidz report latency --since 7d --by type
+        ourvidz report latency --since 7d --by type --plot latency.png
         ourvidz report failures --since 2026-07-01 --until 2026-08-01 --by day --format csv
     """
     face = face_of(ctx)
+    if plot is not None and plot.suffix.lower() not in (".png", ".svg"):
+        raise typer.BadParameter(f"--plot wants a file that ends in .png or .svg, got {plot}")
     with face.store() as store:
         from ourvidz.reports.catalogue import ask
         from ourvidz.reports.span import Unanswerable
@@ -82,6 +89,14 @@ def report(
             from ourvidz.reports.table import render
 
             face.show(*render(answer, width=face.console().width))
+    if plot is not None:
+        from ourvidz.reports.plots.drawing import draw
+
+        try:
+            draw(answer, plot, theme)
+        except ModuleNotFoundError as error:
+            raise CommandError(f"--plot needs the package {error.name}: pip install 'ourvidz[reports]'") from error
+        note(f"drawn into {plot}")
 
 
 def _span(since: str, until: str | None, now: datetime) -> "Span":

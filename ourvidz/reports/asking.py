@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from ourvidz.reports.answer import Answer, Row
-from ourvidz.reports.columns import Column, name
+from ourvidz.reports.columns import Column, name, user
 from ourvidz.reports.names import By, Report
 from ourvidz.reports.span import COUNTED_DAYS, DAY, Span, Unanswerable
 from statemachine.store.counting import Count, counted, sealed_until, spread
@@ -51,7 +51,7 @@ class Asking:
 
     def line(self, by: By) -> Column:
         """The column that names what there is a line for each of."""
-        return name(by.moment or by.key or "", by.value)
+        return user(by.value) if by is By.USER else name(by.moment or by.key or "", by.value)
 
     def on_every_moment(self, rows: list[Row], nothing: Row) -> list[Row]:
         """With a row for each day or hour, also where nothing happened; unchanged where lines are no moments."""

@@ -11,6 +11,7 @@ class Form(StrEnum):
     """How a value is told. Data keeps it raw: seconds, bytes, shares between 0 and 1."""
 
     NAME = "name"
+    ID = "id"
     COUNT = "count"
     SECONDS = "seconds"
     BYTES = "bytes"
@@ -18,6 +19,8 @@ class Form(StrEnum):
 
 
 NOBODY: Final = "–"
+_ID: Final = 13
+"""Characters of a user's id: enough to tell users apart, and to leave room for numbers. Data has it whole."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,11 @@ class Column:
     title: str
     form: Form
 
+    @property
+    def words(self) -> bool:
+        """It names something, and counts nothing."""
+        return self.form in (Form.NAME, Form.ID)
+
     def told(self, value: Any) -> str:
         """The value as people read it; a dash where there is none."""
         if value is None:
@@ -35,6 +43,8 @@ class Column:
         match self.form:
             case Form.NAME:
                 return clause(str(value), 60)
+            case Form.ID:
+                return clause(str(value)[:_ID], _ID)
             case Form.COUNT:
                 return f"{value:,}"
             case Form.SECONDS:
@@ -42,7 +52,21 @@ class Column:
             case Form.BYTES:
                 return size(value)
             case Form.SHARE:
-                return f"{value:.1%}" if 0 < value < 0.0995 else f"{value:.0%}"
+                return _percent(value)
+
+
+def _percent(value: float) -> str:
+    """Never 0 % of what there is some of, nor 100 % of what is not whole."""
+    if 0 < value < 0.0005:
+        return "<0.1%"
+    if 0.9995 <= value < 1:
+        return "99.9%"
+    return f"{value:.1%}" if 0 < value < 0.0995 or 0.9905 <= value < 1 else f"{value:.0%}"
+
+
+def user(title: str) -> Column:
+    """Whose it is."""
+    return Column("user_id", title, Form.ID)
 
 
 def name(of: str, title: str) -> Column:

@@ -35,3 +35,10 @@ class By(StrEnum):
     def key(self) -> str | None:
         """The column of the facts, where it is one."""
         return {By.TYPE: "job_type", By.USER: "user_id", By.WORKER: "worker_id"}.get(self)
+
+
+class Theme(StrEnum):
+    """What a plot is drawn for."""
+
+    LIGHT = "light"
+    DARK = "dark"

@@ -8,13 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ourvidz.reports.answer import Answer, Row
-from ourvidz.reports.columns import Column, Form
+from ourvidz.reports.columns import Column
 from ourvidz.wording import listed, plural
 
 MOST: Final = 60
 """Rows on a terminal; data has them all. Days and hours are never left out."""
-_ID: Final = 13
-"""Characters of a user's id: enough to tell users apart, and to leave room for numbers. Data has it whole."""
 
 
 def render(answer: Answer, *, width: int) -> Iterator[RenderableType]:
@@ -39,7 +37,7 @@ def render(answer: Answer, *, width: int) -> Iterator[RenderableType]:
 def _fitting(answer: Answer, rows: list[Row], width: int) -> tuple[list[Column], int]:
     """The columns that have room, the first ones first, and how far they stand apart."""
     widths = [
-        max([len(column.title), len(_footer(answer, column)), *(len(_cell(column, row)) for row in rows)])
+        max([len(column.title), len(_footer(answer, column)), *(len(column.told(row[column.name])) for row in rows)])
         for column in answer.columns
     ]
     for gap in (2, 1):
@@ -57,22 +55,19 @@ def _table(answer: Answer, rows: list[Row], columns: list[Column], gap: int) -> 
         box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim", show_footer=answer.totals is not None
     )
     for column in columns:
-        side: Literal["left", "right"] = "left" if column.form is Form.NAME else "right"
+        side: Literal["left", "right"] = "left" if column.words else "right"
         footer = Text(_footer(answer, column), style="bold")
         table.add_column(column.title, footer=footer, justify=side, no_wrap=True, overflow="ellipsis")
     for row in rows:
-        table.add_row(*(Text(_cell(column, row), style="" if row[column.name] else "dim") for column in columns))
+        table.add_row(
+            *(Text(column.told(row[column.name]), style="" if row[column.name] else "dim") for column in columns)
+        )
     return table
-
-
-def _cell(column: Column, row: Row) -> str:
-    value = row[column.name]
-    return column.told(value[:_ID] if column.name == "user_id" and value is not None else value)
 
 
 def _footer(answer: Answer, column: Column) -> str:
     if answer.totals is None:
         return ""
-    if column.form is Form.NAME:
+    if column.words:
         return "all" if column is answer.keys[0] else ""
     return column.told(answer.totals[column.name])
