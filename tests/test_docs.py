@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from msgspec.structs import replace
 
 from docs import generate
 from docs.columns import COLUMNS
@@ -25,17 +26,20 @@ from ourvidz.migrate import upgrade
 from ourvidz.reference import commands
 from statemachine import decisions
 from statemachine import events as e
-from statemachine.admission import DeadLetter
+from statemachine.admission import DeadLetter, NewJob
 from statemachine.job import Job
 from statemachine.store import EventStore, open_store, views
 from statemachine.store.schema import metadata
 from statemachine.table import diagram
 from tests.fakes import FakeClock
 from tests.statemachine.builders import asset, new_job
-from workers.arrivals import build_payload
+from workers.arrivals import build_payload, read
+from workers.spool import sha256
+from workers.storage import LocalBucket
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+USER: Final = "0b9d6a52-1c55-4a44-8d0e-5d3c3f6f7a90"
 README: Final = (ROOT / "README.md").read_text("utf-8")
 
 ELSEWHERE: Final = {
@@ -80,19 +84,32 @@ def run(script: str, folder: Path, **more: str) -> str:
     return done.stdout
 
 
-def live_through(store: EventStore, job_id: str) -> None:
-    """A job from the queue to its end, as a worker would write it."""
-    store.admit([new_job(job_id)])
+def asked(job_id: str) -> NewJob:
+    """A job as its payload makes it."""
+    payload = build_payload("sdxl_image_fast", "a heron at dawn", job_id=job_id, user_id=USER)
+    new = read(
+        json.dumps(payload).encode(), queue="sdxl_queue", source="redis", now=datetime.now(UTC), draw_seed=lambda: 7
+    )
+    assert isinstance(new, NewJob)
+    return new
+
+
+def live_through(store: EventStore, job_id: str, storage: Path) -> None:
+    """A job from the queue to its end, as a worker would write it, with its picture."""
+    store.admit([asked(job_id)])
     job = store.load(job_id)
 
     def write(*events: e.Event) -> Job:
         return store.append(job, list(events), worker_id="w1")
 
+    key, picture = f"{USER}/{job_id}_0.png", b"a picture"
+    LocalBucket(storage).put("sdxl_image_fast", key, picture, content_type="image/png", seconds=60)
+    made = replace(asset(), digest=sha256(picture), bytes=len(picture))
     job = write(*decisions.claim(job, worker="w1", host="h", device="cpu"))
     job = write(*decisions.start(job, device="cpu"))
-    job = write(asset(), e.MediaGenerated(device_seconds=1.5, engine="null"))
+    job = write(made, e.MediaGenerated(device_seconds=1.5, engine="null"))
     job = write(*decisions.start(job))
-    uploaded = e.AssetUploaded(index=0, bucket="sdxl_image_fast", key="u/a.png", digest="0" * 64, bytes=9)
+    uploaded = e.AssetUploaded(index=0, bucket="sdxl_image_fast", key=key, digest=made.digest, bytes=made.bytes)
     job = write(uploaded, e.MediaUploaded())
     job = write(*decisions.start(job))
     write(*decisions.finish(job, now=store.now(), notified=False))
@@ -100,7 +117,7 @@ def live_through(store: EventStore, job_id: str) -> None:
 
 def fail(store: EventStore, job_id: str) -> None:
     """A job that ends as failed."""
-    store.admit([new_job(job_id)])
+    store.admit([asked(job_id)])
     job = store.load(job_id)
     job = store.append(job, decisions.claim(job, worker="w1", host="h", device="cpu"))
     job = store.append(
@@ -117,12 +134,13 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "ourvidz-data").mkdir()
     upgrade(url)
     store = open_store(url, clock=FakeClock(datetime.now(UTC) - timedelta(days=100)))
-    live_through(store, "1d0c5e11-5c1d-4e6f-8a90-1b2c3d4e5f60")  # goes into archives/, below
+    storage = folder / "ourvidz-data" / "storage"
+    live_through(store, "1d0c5e11-5c1d-4e6f-8a90-1b2c3d4e5f60", storage)  # goes into archives/, below
     store.close()
     store = open_store(url)
     for start in ("7f3a2b10", "90bc77aa"):
-        live_through(store, f"{start}-5c1d-4e6f-8a90-1b2c3d4e5f60")
-    store.admit([new_job("c41d0e7b-5c1d-4e6f-8a90-1b2c3d4e5f60")])
+        live_through(store, f"{start}-5c1d-4e6f-8a90-1b2c3d4e5f60", storage)
+    store.admit([asked("c41d0e7b-5c1d-4e6f-8a90-1b2c3d4e5f60")])
     for start in ("e5f0a1b2", "b8d2c3e4"):
         fail(store, f"{start}-5c1d-4e6f-8a90-1b2c3d4e5f60")
     good = json.dumps(build_payload("sdxl_image_fast", "a heron")).encode()

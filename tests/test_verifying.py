@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -19,12 +20,13 @@ from statemachine.finding import Finding, Wrong
 from statemachine.job import Job
 from statemachine.store import EventStore, open_store
 from statemachine.store.schema import job_payloads
-from tests.fakes import FakeClock, MemoryBucket
+from tests.fakes import Crash, FakeClock, MemoryBucket
 from tests.mutations import FIXTURES
 from tests.statemachine import forging
 from tests.statemachine.builders import claimant, new_job
 from tests.test_cli import Run, base, run, submit
 from tests.test_logs import out
+from tests.town import Host, Town
 from workers.anchoring import Anchoring
 from workers.arrivals import build_payload, read
 from workers.asset_check import SILENCE
@@ -167,6 +169,33 @@ class TestFiles:
         assert (verifying.looked.files, verifying.looked.not_asked) == (2, 0)
 
 
+def test_nothing_is_wrong_with_what_workers_left(fresh_database: str, tmp_path: Path) -> None:
+    """One of them died, and one job was cancelled; a supervisor has anchored all the while."""
+    town = Town(tmp_path / "town", fresh_database)
+    anchoring = Anchoring(town.store, town.clock, name="s", seconds=5)
+    hosts = [Host(town, "one"), Host(town, "two")]
+    jobs = [
+        town.admit("sdxl_image_fast", 1, num_images=3),
+        town.admit("sdxl_image_high", 2, num_images=6),
+        town.admit("image7b_fast_enhanced", 3),
+    ]
+    cancelled = town.store.load(jobs[1].id)
+    town.store.append(cancelled, decisions.cancel(cancelled, by="me", reason="not wanted"))
+    town.crash_at("bucket.put:after")
+    with pytest.raises(Crash):
+        town.pass_time(60, *hosts)
+    for host in hosts:
+        host.boot()
+    for job in jobs:
+        town.until_done(job, *hosts)
+        anchoring.tick()
+    verifying = Verifying(town.store, bucket=town.bucket)
+    assert wrong(verifying) == []
+    assert (verifying.looked.jobs, verifying.looked.files) == (3, 4)
+    assert verifying.looked.anchors > 0
+    town.store.close()
+
+
 class TestContent:
     def test_what_came_is_right_whatever_it_was(self, store: EventStore) -> None:
         for file in FIXTURES:
@@ -272,6 +301,11 @@ def test_a_log_can_be_read_for_the_anchors_that_it_tells_of(
     assert None not in made
     coloured = f"\x1b[36manchor\x1b[0m=\x1b[35m3:{'ab' * 32}\x1b[0m job 7:{'cd' * 32} anchor=8:{'ef' * 31}"
     assert roots_in([coloured]) == {3: frozenset(["ab" * 32])}
+
+
+def test_every_kind_of_finding_stands_on_the_page_of_integrity() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "integrity.md").read_text("utf-8")
+    assert re.findall(r"^\| `(\w+)` \| (.*) \|$", page, re.MULTILINE) == [(kind.value, kind.about) for kind in Wrong]
 
 
 def test_a_finding_is_told_to_people_and_to_programs() -> None:

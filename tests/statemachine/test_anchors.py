@@ -1,5 +1,8 @@
 """Anchors: what is written once, in windows that miss nothing, by any number of supervisors."""
 
+import hashlib
+import hmac
+import json
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -97,6 +100,24 @@ def test_windows_join_and_chain_and_a_long_one_is_cut(store: EventStore) -> None
     assert [one.previous for one in made] == ["", *(one.root for one in made[:-1])]
     assert [one.events for one in made] == [sum(one.above < p <= one.up_to for p in positions) for one in made]
     assert sum(one.events for one in made) == len(positions)
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["plain", "keyed"])
+def test_a_root_can_be_made_by_hand(store: EventStore, key: Key | None) -> None:
+    """As docs/integrity.md says, from the rows alone."""
+    store.admit([new_job() for _ in range(3)])
+    anchor(store, key=key, most=2)
+    anchor(store, key=key)
+    with store.read() as connection:
+        row = connection.execute(select(anchors).where(anchors.c.sequence == 2)).one()
+        covered = connection.execute(select(anchored_jobs).where(anchored_jobs.c.anchor == 2)).all()
+    lines = [f'["{one.job_id}",{one.version},"{one.digest}"]\n' for one in sorted(covered, key=lambda one: one.job_id)]
+    below = hashlib.sha256("".join(lines).encode()).hexdigest()
+    at = row.at.strftime("%Y-%m-%dT%H:%M:%S.%f+00:00")
+    said = [2, row.above, row.up_to, row.jobs, row.events, at, row.made_by, row.previous, row.key_id, below]
+    text_ = json.dumps(said, separators=(",", ":")).encode()
+    by_hand = hashlib.sha256(text_) if key is None else hmac.new(key.secret, text_, hashlib.sha256)
+    assert row.root == by_hand.hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """Whatever is done to a history, its projections or its anchors is found, and named by job and version."""
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import Table, and_, delete, select, text, update
 
 from statemachine import decisions
 from statemachine.anchor import Key
@@ -17,11 +20,13 @@ from statemachine.store.anchors_schema import anchored_jobs, anchors
 from statemachine.store.append import write_events
 from statemachine.store.archive_schema import archived_jobs
 from statemachine.store.codec import digest
+from statemachine.store.comparing import TABLES, owner
 from statemachine.store.schema import job_assets, job_attempts, job_callbacks, job_events, jobs
 from statemachine.store.verify import since, verify, whose
 from tests.statemachine import forging
 from tests.statemachine.builders import claimed, live_through, new_job
 from tests.statemachine.forging import anchor
+from tests.statemachine.walks import walk
 
 KEY = Key(secret=b"a key that is long enough")
 Named = list[tuple[Wrong, str | None, int | None]]
@@ -472,3 +477,65 @@ def test_what_happened_since_is_chosen_by_what_was_written_since(store: EventSto
     forging.remove_all(store, gone)
     with store.read() as connection:
         assert since(connection, moment) == sorted([job_id, late.job_id])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_a_job_lives_through_nothing_is_wrong_with_it(store: EventStore, seed: int) -> None:
+    walked = walk(store, seed)
+    anchor(walked, most=100)
+    assert of_jobs(walked) == []
+    assert of_anchors(walked) == []
+
+
+def other(value: Any) -> Any:
+    """Another value of the same kind, that a column takes."""
+    match value:
+        case bool():
+            return not value
+        case int() | float():
+            return value + 1000  # and no other row of it
+        case datetime():
+            return value + timedelta(microseconds=1)
+        case str():
+            return value[:-1] + ("x" if value[-1:] != "x" else "y")
+        case _:
+            return None
+
+
+FREE = {"position": "gaps and order of positions mean nothing"}
+"""Columns of which no digest tells, and why."""
+
+
+@pytest.mark.parametrize("table", [job_events, *TABLES, anchors, anchored_jobs], ids=str)
+def test_a_change_of_any_value_that_is_there_is_found(store: EventStore, table: Table) -> None:
+    """In each table, of each column, in two rows that chance has chosen; and each of these rows removed."""
+    walked = walk(store, 7, jobs=10, steps=250)
+    for _ in range(4):
+        anchor(walked, most=60)
+    anchor(walked)
+    with forging.unguarded(walked) as connection:  # and from here on nothing is guarded
+        rows = [dict(row) for row in connection.execute(select(table)).mappings()]
+    missed = []
+    for row in Random(7).sample(rows, 2):
+        changed = [{**row, name: other(row[name])} for name in row if name not in FREE and row[name] is not None]
+        for forged in (*changed, None):
+            put(walked, table, row, forged)
+            if not of_jobs(walked, *jobs_in(table, row, forged)) and not of_anchors(walked):
+                missed.append((forged, row))
+            put(walked, table, forged, row)
+    assert missed == []
+    assert of_jobs(walked) == []
+
+
+def put(store: EventStore, table: Table, there: dict[str, Any] | None, wanted: dict[str, Any] | None) -> None:
+    """Put one row in the place of another."""
+    with store.write() as connection:
+        if there is not None:
+            connection.execute(delete(table).where(and_(*(key == there[key.name] for key in table.primary_key))))
+        if wanted is not None:
+            connection.execute(table.insert(), wanted)
+
+
+def jobs_in(table: Table, *rows: dict[str, Any] | None) -> set[str]:
+    """Of which jobs these rows tell; those of anchors tell of none in particular."""
+    return set() if table is anchors else {row[owner(table).name] for row in rows if row is not None}
