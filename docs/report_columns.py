@@ -49,7 +49,7 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "finished_day": "that day",
         "wait_seconds": "until somebody began with it; null before",
         "work_seconds": "somebody worked on it: the sum over its ended attempts",
-        "total_seconds": "until its outcome; 0 for a run that only tells of an earlier one's",
+        "total_seconds": "until its outcome; null before, and for a run that only tells of an earlier one's",
         "telling_seconds": "from its outcome to its end: until the receiver knew",
         "device_seconds": "of the generation that made the assets",
         "spent_seconds": "of all attempts of all runs on a device",

@@ -56,8 +56,9 @@ report_jobs: Final = view(
   (SELECT MIN(SECONDS(jobs.run_at, a.started_at)) FROM job_attempts AS a
    WHERE a.job_id = jobs.id AND a.run = jobs.run) AS wait_seconds,
   (SELECT SUM(a.run_seconds) FROM job_attempts AS a WHERE a.job_id = jobs.id AND a.run = jobs.run) AS work_seconds,
-  SECONDS(jobs.run_at, jobs.outcome_at) AS total_seconds, SECONDS(jobs.outcome_at, jobs.finished_at) AS telling_seconds,
-  jobs.device_seconds,
+  CASE WHEN jobs.run = 1 OR jobs.outcome_at > jobs.run_at THEN SECONDS(jobs.run_at, jobs.outcome_at) END
+    AS total_seconds,
+  SECONDS(jobs.outcome_at, jobs.finished_at) AS telling_seconds, jobs.device_seconds,
   (SELECT SUM(a.device_seconds) FROM job_attempts AS a WHERE a.job_id = jobs.id) AS spent_seconds,
   (SELECT SUM(a.wasted_seconds) FROM job_attempts AS a WHERE a.job_id = jobs.id) AS wasted_seconds
 FROM jobs""",

@@ -30,6 +30,7 @@ PLANTED: Final = [
     ("report_jobs", "MIN(SECONDS(jobs.run_at,", "MIN(SECONDS(jobs.queued_at,"),
     ("report_jobs", "SECONDS(jobs.outcome_at, jobs.finished_at)", "SECONDS(jobs.outcome_at, jobs.updated_at)"),
     ("report_jobs", "jobs.id) AS spent_seconds", "jobs.id AND a.run = jobs.run) AS spent_seconds"),
+    ("report_jobs", "jobs.run = 1 OR jobs.outcome_at > jobs.run_at", "1 = 1"),
     ("report_attempts", "later.run = a.run", "later.run > 0"),
     ("report_stages", "COUNT(a.ended_at) = COUNT(*)", "1 = 1"),
     ("report_stages", "SUM(a.delay_seconds)", "MAX(a.delay_seconds)"),
