@@ -1,5 +1,6 @@
 """From an answer to a file: the chart that fits, under a title that says what it shows."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +25,7 @@ def draw(answer: Answer, file: Path, theme: Theme) -> None:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     palette = PALETTES[theme]
-    with matplotlib.rc_context(settings(palette)):
+    with warnings.catch_warnings(), matplotlib.rc_context(settings(palette)):
         layout = ConstrainedLayoutEngine(rect=(LEFT, 0.02, 1 - 2 * LEFT, 0.82))
         figure = Figure(figsize=SIZE, dpi=DPI, layout=layout)
         if answer.empty:
@@ -33,6 +34,7 @@ def draw(answer: Answer, file: Path, theme: Theme) -> None:
             shape = shape_of(answer)
             _chart(figure.add_subplot(), answer, shape, palette)
             _head(figure, answer, shape, palette)
+        warnings.filterwarnings("ignore", "Glyph")  # a sign that no font has is a box, and no news
         figure.savefig(file, format=file.suffix[1:].lower(), metadata=_no_date(file))
 
 
