@@ -62,3 +62,20 @@ def test_every_view_is_asked_and_every_question_answered() -> None:
     public = [name for name in views.SQL if not name.startswith("rollup_")]  # which the daily views are made of
     assert [name for name in public if not re.search(rf"\b{name}\b", asked)] == []
     assert TEXT.count("```sql\n") == len(QUESTIONS) > 20
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("percent", [50, 90, 95, 99])
+def test_percentiles_by_cume_dist_are_exact(histories: Callable[[str], Any], kind: str, percent: int) -> None:
+    """Of 1 to 200 values, it is the one that so many of them do not exceed, in spite of fractions that are rounded."""
+    _, rows = answers.ask(
+        histories(kind).cursor(),
+        f"""WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 200)
+        SELECT n, MIN(x) FILTER (WHERE share >= {percent / 100})
+        FROM (
+          SELECT many.n, x.n AS x, CUME_DIST() OVER (PARTITION BY many.n ORDER BY x.n) AS share
+          FROM numbers AS many JOIN numbers AS x ON x.n <= many.n
+        ) AS ranked
+        GROUP BY n""",
+    )
+    assert {int(n): int(x) for n, x in rows} == {n: -(-n * percent // 100) for n in range(1, 201)}
