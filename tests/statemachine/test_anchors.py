@@ -13,6 +13,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
+from ourvidz.wiring import HostClock
 from statemachine import decisions
 from statemachine.anchor import Anchor, Key, Leaf, keys_of, root
 from statemachine.store import EventStore, open_store
@@ -20,6 +21,7 @@ from statemachine.store.anchors import horizon, newest, settled, write
 from statemachine.store.anchors_schema import anchored_jobs, anchors
 from statemachine.store.append import append, prepare
 from statemachine.store.schema import job_events
+from statemachine.store.verify import verify
 from tests.fakes import FakeClock
 from tests.statemachine.builders import claimed, live_through, new_job
 from workers.anchoring import Anchoring
@@ -291,3 +293,47 @@ def forget(store: EventStore, *tables: str) -> None:
 def rename(store: EventStore, table: str, name: str) -> None:
     with store.write() as connection:
         connection.execute(text(f"ALTER TABLE {table} RENAME TO {name}"))
+
+
+def test_nothing_is_missed_however_many_write_meanwhile(store: EventStore, fresh_database: str) -> None:
+    """Whatever stands in an anchored window is covered: verifying finds an event that is not."""
+    begun = threading.Barrier(5)
+    over = threading.Event()
+
+    def live() -> None:
+        own = open_store(fresh_database)
+        begun.wait(60)
+        for _ in range(15):
+            new = new_job()
+            own.admit([new])
+            job = own.load(new.job_id)
+            job = own.append(job, decisions.cancel(job, by="me", reason="not wanted"))
+            end = decisions.finish(job, now=own.now(), notified=False)
+            with own.write() as connection:
+                append(connection, [prepare(job, end, worker_id=None, at=own.now())])
+                for _ in range(20):  # the job's last event is written, and others are seen before it is
+                    connection.execute(select(anchors.c.sequence)).all()
+        own.close()
+
+    def keep_anchoring() -> None:
+        anchoring = Anchoring(store, HostClock(store), name="s", seconds=0.0, most=20)
+        begun.wait(60)
+        while not over.is_set():
+            anchoring.tick()
+
+    writers = [threading.Thread(target=live, daemon=True) for _ in range(4)]
+    supervisor = threading.Thread(target=keep_anchoring, daemon=True)
+    for thread in (*writers, supervisor):
+        thread.start()
+    for thread in writers:
+        thread.join(200)
+    over.set()
+    supervisor.join(60)
+    with store.read() as connection:
+        last = newest(connection)
+    assert last is not None
+    assert last.sequence > 3, "it was anchored in the midst of it"
+    anchor(store)
+    looked = [one for batch in verify(store.engine) for one in batch]
+    assert len(looked) == 60
+    assert [finding for one in looked for finding in one.findings] == []
