@@ -299,6 +299,24 @@ def test_cost(walked: EventStore, by: By) -> None:
 
 
 @pytest.mark.parametrize("walked", ["sqlite"], indirect=True)
+def test_by_what_each_report_can_be_is_as_the_page_says(walked: EventStore) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "reports.md").read_text("utf-8")
+    told = {}
+    for row in page.split("|---|---|---|---|\n")[1].split("\n\n")[0].splitlines():
+        report, _, own, others = (cell.strip() for cell in row.strip("|").split("|"))
+        told[report] = {*others.split(", "), *([own] if own in [*By] else [])}
+    found: dict[str, set[str]] = {}
+    for report in Report:
+        for by in By:
+            try:
+                answered(walked, report, by)
+            except Unanswerable:
+                continue
+            found.setdefault(report.value, set()).add(by.value)
+    assert found == told
+
+
+@pytest.mark.parametrize("walked", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("theme", [*Theme])
 def test_every_report_is_drawn_by_everything(walked: EventStore, theme: Theme, tmp_path: Path) -> None:
     drawn = 0

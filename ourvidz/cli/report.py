@@ -40,15 +40,18 @@ def report(
         str | None, typer.Option(help="Until before then, in the same forms; until now when not given.", metavar="T")
     ] = None,
     by: Annotated[
-        By | None, typer.Option(help="A line for each hour, day, type, user or worker; each report has its own else.")
+        By | None,
+        typer.Option(help="What to have a line for each of; each report has its own else.", metavar="|".join(By)),
     ] = None,
     output: Annotated[
-        Format, typer.Option("--format", help="table for people; csv or json for programs.")
+        Format, typer.Option("--format", help="For people, or for programs.", metavar="|".join(Format))
     ] = Format.TABLE,
     plot: Annotated[
         Path | None, typer.Option(help="Draw it as well, into this file: .png or .svg.", metavar="FILE")
     ] = None,
-    theme: Annotated[Theme, typer.Option(help="What the plot is drawn for: light or dark.")] = Theme.LIGHT,
+    theme: Annotated[
+        Theme, typer.Option(help="The ground that it is drawn for.", metavar="|".join(Theme))
+    ] = Theme.LIGHT,
 ) -> None:
     """Tell what all jobs together did: throughput, latency, failures, retries, workers, users, models, callbacks, cost.
 
