@@ -141,7 +141,7 @@ def stored(row: Any) -> Stored:
 
 
 def _unreadable(row: Any, error: Exception) -> UnreadableHistory:
-    return UnreadableHistory(f"job {row.job_id}, version {row.version} ({row.kind}): {error}")
+    return UnreadableHistory(f"job {row.job_id}, version {row.version} ({row.kind}) cannot be read: {error}")
 
 
 def _stored(row: Any) -> Stored:
