@@ -11,6 +11,7 @@ StatemachineError
  └─ Conflict
      ├─ StaleJob       another writer was first: reload, judge again, retry
      └─ FencedOut      the lease was passed on: final, stop working on this job
+         └─ Forked     the history here is another one: the database was restored under a worker's hands
 """
 
 
@@ -68,3 +69,13 @@ class FencedOut(Conflict):
     def __init__(self, job_id: str, token: int, found: int | None) -> None:
         super().__init__(f"job {job_id}: the lease with token {token} has ended, the job is at token {found}")
         self.job_id, self.token, self.found = job_id, token, found
+
+
+class Forked(FencedOut):
+    """Version and token may be the job's, but what it was judged on is not what stands in the history."""
+
+    def __init__(self, job_id: str, token: int, version: int) -> None:
+        Conflict.__init__(
+            self, f"job {job_id}: at version {version} its history is not the one that this was judged on"
+        )
+        self.job_id, self.token, self.found = job_id, token, token

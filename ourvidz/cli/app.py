@@ -125,7 +125,7 @@ for name, model_command in (("list", models.list_), ("check", models.check), ("m
 app.add_typer(models_app, name="models")
 
 db_app = typer.Typer(help="The database's tables.", no_args_is_help=True, rich_markup_mode=None)
-for name, db_command in (("upgrade", database.upgrade), ("current", database.current)):
+for name, db_command in (("upgrade", database.upgrade), ("current", database.current), ("backup", database.backup)):
     db_app.command(name)(with_verbose(db_command))
 app.add_typer(db_app, name="db")
 

@@ -1,9 +1,15 @@
-"""`db upgrade` and `db current`."""
+"""`db upgrade`, `db current` and `db backup`."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from ourvidz.cli.errors import CommandError
 from ourvidz.cli.face import explaining_url, face_of, note, say, sqlite_file
+from ourvidz.exit_codes import ExitCode
 from ourvidz.masking import mask
+from ourvidz.wording import size
 
 
 def upgrade(ctx: typer.Context) -> None:
@@ -44,3 +50,32 @@ def current(ctx: typer.Context) -> None:
     say(found or "none")
     refuse(found, oldest)
     note("that is what this program wants" if found == REQUIRED else f"this program wants {REQUIRED}, and this will do")
+
+
+def backup(
+    ctx: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(help="The copy; it must not be there yet.", metavar="FILE", show_default=False)
+    ],
+) -> None:
+    """Copy a SQLite database as it is at this moment, while the service runs. A PostgreSQL is copied by its own tools.
+
+    \b
+    Example:
+        ourvidz db backup "ourvidz-$(date +%Y%m%d).sqlite"
+    """
+    url = face_of(ctx).database_url()
+    source = sqlite_file(url)
+    if source is None:
+        raise CommandError("a PostgreSQL is backed up by pg_dump: see docs/backup.md", ExitCode.USAGE)
+    if not source.exists():
+        raise CommandError(f"there is no database at {source} yet", ExitCode.OLD_SCHEMA)
+    import sqlite3
+
+    from ourvidz.backup import CopyDamaged, back_up
+
+    try:
+        back_up(source, file)
+    except (CopyDamaged, sqlite3.Error) as error:
+        raise CommandError(f"{file} was not written: {error}") from error
+    say(f"{file}: {size(file.stat().st_size)}")

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, Dialect, Integer, Text, TextClause, bindparam, select, text, update
 from sqlalchemy.types import TypeEngine
 
-from statemachine.errors import Conflict, FencedOut, StaleJob
+from statemachine.errors import Conflict, FencedOut, Forked, StaleJob
 from statemachine.events import Event
 from statemachine.job import Job, Stored
 from statemachine.store.codec import canonical, seal_all
@@ -100,7 +100,10 @@ def event_row(row: Stored) -> Row:
 
 
 def _move(connection: Connection, ordered: list[Sealed]) -> set[str]:
-    """Compare version and token and write the projection's rows in one UPDATE; return the ids that it found."""
+    """Compare version, token and digest and write the projection's rows in one UPDATE; return the ids that it found.
+
+    A restored database gives versions and tokens away once more: only the digest says that it is the same history.
+    """
     found: set[str] = set()
     for start in range(0, len(ordered), GROUP):
         part = ordered[start : start + GROUP]
@@ -110,6 +113,7 @@ def _move(connection: Connection, ordered: list[Sealed]) -> set[str]:
             values[f"id_{number}"] = sealed.before.id
             values[f"expected_version_{number}"] = sealed.before.version
             values[f"expected_token_{number}"] = sealed.before.token
+            values[f"expected_digest_{number}"] = sealed.before.digest
             values.update({f"{name}_{number}": after[name] for name in MOVING})
         found.update(connection.scalars(_update(len(part), connection.dialect), values))
     return found
@@ -122,7 +126,7 @@ def _update(count: int, dialect: Dialect) -> TextClause:
     As text that is made once a size: SQLAlchemy's own VALUES is compiled anew at each call, for 3 ms.
     """
     types: dict[str, TypeEngine[Any]] = {name: jobs.c[name].type for name in MOVING}
-    types |= {"id": Text(), "expected_version": Integer(), "expected_token": Integer()}
+    types |= {"id": Text(), "expected_version": Integer(), "expected_token": Integer(), "expected_digest": Text()}
     # A column of nothing but NULLs is text to PostgreSQL, so the first row says what each is.
     typed = dialect.name == "postgresql"
     first = [f"CAST(:{name}_0 AS {kind.compile(dialect)})" if typed else f":{name}_0" for name, kind in types.items()]
@@ -133,7 +137,7 @@ def _update(count: int, dialect: Dialect) -> TextClause:
     statement = text(
         f"WITH fresh ({quoted}) AS (VALUES {rows}) UPDATE jobs SET {changes} FROM fresh "  # noqa: S608  # our names
         "WHERE jobs.id = fresh.id AND jobs.version = fresh.expected_version AND jobs.token = fresh.expected_token "
-        "RETURNING jobs.id"
+        "AND jobs.digest = fresh.expected_digest RETURNING jobs.id"
     )
     binds = [bindparam(f"{name}_{number}", type_=kind) for number in range(count) for name, kind in types.items()]
     return statement.bindparams(*binds)
@@ -164,13 +168,14 @@ def _merge_personal(connection: Connection, job_id: str, personal: dict[str, Any
 
 def _judge_loser(connection: Connection, sealed: Sealed) -> Job | Conflict:
     job, last = sealed.before, sealed.rows[-1]
-    mine = select(job_events.c.digest).where(job_events.c.job_id == job.id, job_events.c.version == last.version)
-    if connection.scalar(mine) == last.digest:
+    if _digest_at(connection, job.id, last.version) == last.digest:
         return sealed.after  # the commit went through, only its acknowledgement was lost
     found = connection.execute(select(jobs.c.version, jobs.c.token).where(jobs.c.id == job.id)).one_or_none()
-    if found is not None and found.token == job.token:
-        return StaleJob(job.id, job.version, found.version)
     conflict = FencedOut(job.id, job.token, None if found is None else found.token)
+    if found is not None and found.token == job.token:
+        if found.version > job.version and _digest_at(connection, job.id, job.version) == job.digest:
+            return StaleJob(job.id, job.version, found.version)
+        conflict = Forked(job.id, job.token, job.version)
     connection.execute(
         rejected_writes.insert(),
         {
@@ -186,3 +191,8 @@ def _judge_loser(connection: Connection, sealed: Sealed) -> Job | Conflict:
         },
     )
     return conflict
+
+
+def _digest_at(connection: Connection, job_id: str, version: int) -> str | None:
+    at = select(job_events.c.digest).where(job_events.c.job_id == job_id, job_events.c.version == version)
+    return connection.scalar(at)

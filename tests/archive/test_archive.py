@@ -14,9 +14,10 @@ from ourvidz.archive.parquet import groups, read_group
 from ourvidz.archive.run import Run, archive
 from ourvidz.archive.telling import Step
 from ourvidz.archive.writing import Order
+from ourvidz.backup import back_up
 from statemachine import decisions
 from statemachine.states import TERMINAL
-from statemachine.store import EventStore
+from statemachine.store import EventStore, open_store
 from statemachine.store.archive_schema import archived_jobs, archives
 from statemachine.store.retention import TABLES, Rows, read_rows
 from statemachine.store.schema import Row, job_payloads, jobs
@@ -240,3 +241,23 @@ def test_only_one_at_a_time_archives_into_a_folder(store: EventStore, tmp_path: 
             archive(store, tmp_path, order(store), tell=silent)
 
     assert len(archive(store, tmp_path, order(store), tell=second).emptied) == 1
+
+
+def test_what_a_restored_database_has_again_is_found_in_its_archive(empty_sqlite: Path, tmp_path: Path) -> None:
+    """Nothing is archived twice; and a job that came behind the backup is known as archived, not taken once more."""
+    path, copy = tmp_path / "ourvidz.sqlite", tmp_path / "copy.sqlite"
+    shutil.copy(empty_sqlite, path)
+    store = open_store(f"sqlite:///{path}", clock=FakeClock())
+    seed(store, 2)
+    back_up(path, copy)
+    (later,) = seed(store, 1)
+    made = archive(store, tmp_path / "archives", order(store), tell=silent)
+    now = order(store)
+    store.close()
+    restored = open_store(f"sqlite:///{copy}", clock=store.clock)
+    assert len(here(restored)) == 2
+    again = archive(restored, tmp_path / "archives", now, tell=silent)
+    assert {one.archive for one in again.emptied} == {one.archive for one in made.emptied}
+    assert (sum(one.removed for one in again.emptied), here(restored)) == (2, [])
+    assert restored.admit([new_job(later)])[0].verdict == "duplicate"
+    restored.close()

@@ -1,6 +1,7 @@
 """`ourvidz history`: what an operator asks of old jobs and their archives."""
 
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,21 @@ def test_an_archive_that_was_changed_is_found(base: Run, old: list[str], tmp_pat
     manifest = file.with_name("manifest.json")
     manifest.write_text(manifest.read_text().replace('"jobs": 3', '"jobs": 4'))
     assert "its manifest.json is not the one that was written" in base("history", "check", "archives").stdout
+
+
+def test_an_archive_or_a_job_that_is_missing_is_found(base: Run, old: list[str], tmp_path: Path) -> None:
+    told(base, "archive", "--to", "archives", "--older-than", "90d", "--state", "failed")
+    told(base, "archive", "--to", "archives", "--older-than", "90d")
+    store = open_store(f"sqlite:///{tmp_path}/ourvidz-data/ourvidz.sqlite")
+    with store.write() as connection:  # somebody removed a job, and says that it was archived
+        made_up = text("UPDATE archived_jobs SET job_id = :other WHERE job_id = :id")
+        connection.execute(made_up, {"id": old[0], "other": "f" + old[0][1:]})
+    store.close()
+    said = base("history", "check", "archives").stdout
+    assert f"job f{old[0][1:]}: it is said to be in here, and is not" in said
+    (gone,) = (path.parent for path in tmp_path.glob("archives/*/manifest.json") if '"failed": 1' in path.read_text())
+    shutil.rmtree(gone)
+    assert f"{gone}: it is not there any more" in base("history", "check", "archives").stdout
 
 
 def test_a_history_that_was_changed_before_it_was_archived_is_found(base: Run, old: list[str], tmp_path: Path) -> None:

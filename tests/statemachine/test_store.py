@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from statemachine import decisions
 from statemachine import events as e
 from statemachine.admission import DeadLetter, Verdict
-from statemachine.errors import Conflict, FencedOut, IllegalEvent, StaleJob, StoreAway, UnknownJob
+from statemachine.errors import Conflict, FencedOut, Forked, IllegalEvent, StaleJob, StoreAway, UnknownJob
 from statemachine.job import Job
 from statemachine.states import Outcome, State
 from statemachine.store import EventStore
@@ -87,6 +87,22 @@ def test_a_token_that_was_passed_on_is_final_and_leaves_a_trace(store: EventStor
         traces = connection.execute(select(rejected.c.worker_id, rejected.c.token, rejected.c.kinds)).all()
     assert traces == [("w1", 1, "stage_started")] * 2
     assert store.load(job.id) == other
+
+
+def test_who_goes_on_from_a_history_that_is_no_longer_there_is_fenced_out(store: EventStore) -> None:
+    """A restored database gives the same versions and tokens away once more, to other facts."""
+    job = claimed(store)
+    lost = prepare(job, decisions.start(job), worker_id="w1", at=store.now() + timedelta(seconds=1)).after
+    ahead = prepare(lost, [asset()], worker_id="w1", at=store.now()).after
+    found = store.append(job, decisions.start(job), worker_id="w2")
+    assert (lost.version, lost.token) == (found.version, found.token)
+    for before in (lost, ahead):
+        with pytest.raises(Forked, match=f"at version {before.version} its history is not the one"):
+            store.append(before, [asset(1)], worker_id="w1")
+    assert store.load(job.id) == found
+    with store.read() as connection:
+        traces = connection.execute(select(rejected.c.worker_id, rejected.c.version, rejected.c.found_version)).all()
+    assert traces == [("w1", 3, 3), ("w1", 4, 3)]
 
 
 def test_a_right_version_under_a_wrong_token_is_refused(store: EventStore) -> None:
