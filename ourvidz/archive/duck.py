@@ -8,7 +8,8 @@ from typing import Final
 from sqlalchemy import BigInteger, Boolean, Float, Integer, LargeBinary, String, Table
 
 from ourvidz.archive.manifest import PREFIX
-from statemachine.store.retention import TABLES, owner
+from statemachine.store.comparing import owner
+from statemachine.store.retention import TABLES
 from statemachine.store.schema import Utc, job_payloads, jobs, workers
 from statemachine.store.views import SQL, worded
 

@@ -14,8 +14,9 @@ from ourvidz.archive.parquet import groups, read_group
 from ourvidz.archive.telling import Step, Tell
 from statemachine.store import EventStore
 from statemachine.store.archive_schema import archives
+from statemachine.store.comparing import owner
 from statemachine.store.projections import upsert
-from statemachine.store.retention import AT_ONCE, TABLES, Rows, owner, remove
+from statemachine.store.retention import AT_ONCE, TABLES, Rows, remove
 from statemachine.store.schema import job_payloads, jobs
 from statemachine.store.schema_version import REQUIRED
 

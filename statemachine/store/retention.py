@@ -10,12 +10,13 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, exists, false, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, false, func, or_, select
 
 from statemachine.events import ContentErased
 from statemachine.states import State
 from statemachine.store.anchors_schema import anchors
 from statemachine.store.archive_schema import archived_jobs
+from statemachine.store.comparing import owner
 from statemachine.store.projections import inserting
 from statemachine.store.rolling import DAY, GRACE, midnight, seal
 from statemachine.store.rollups import rollup_state
@@ -70,11 +71,6 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
     removed: list[str]
     left: list[str]
     """They are not what was handed in: requeued, written to, or rebuilt since."""
-
-
-def owner(table: Table) -> Column[str]:
-    """The column with the job's id."""
-    return table.c.id if table is jobs else table.c.job_id
 
 
 def choose(

@@ -20,7 +20,8 @@ from ourvidz.archive.telling import Step
 from ourvidz.migrate import upgrade
 from statemachine import decisions
 from statemachine.store import EventStore, open_store, views
-from statemachine.store.retention import TABLES, owner
+from statemachine.store.comparing import owner
+from statemachine.store.retention import TABLES
 from statemachine.store.schema import job_events, jobs, workers
 from tests.archive.test_archive import order, seed, silent
 from tests.fakes import FakeClock
