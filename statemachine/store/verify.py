@@ -13,7 +13,7 @@ from statemachine.job import Job
 from statemachine.store.against_anchors import Known, contradictions, known_of
 from statemachine.store.anchors import newest
 from statemachine.store.anchors_schema import anchored_jobs, anchors
-from statemachine.store.archive_schema import archived_jobs
+from statemachine.store.archive_schema import archived_jobs, archives
 from statemachine.store.chain import History, Upload, check
 from statemachine.store.comparing import Found, differences, found_rows
 from statemachine.store.database import reading
@@ -91,12 +91,14 @@ def _verify(connection: Connection, batch: list[str]) -> Iterator[Verified]:
     known, found, last = known_of(connection, batch), found_rows(connection, batch), newest(connection)
     ends = select(archived_jobs).where(archived_jobs.c.job_id.in_(batch))
     archived = {row["job_id"]: dict(row) for row in connection.execute(ends).mappings()}
+    names = select(archives.c.name).where(archives.c.name.in_({row["archive"] for row in archived.values()}))
+    known_archives = set(connection.scalars(names)) if archived else set()
     contents = select(job_payloads).where(job_payloads.c.job_id.in_(batch))
     payloads = {row["job_id"]: dict(row) for row in connection.execute(contents).mappings()}
     up_to = 0 if last is None else last.up_to
     for job_id in batch:
         if job_id in archived and not rows[job_id]:
-            findings = list(_against_archive(archived[job_id], known[job_id]))
+            findings = list(_against_archive(archived[job_id], known[job_id], known_archives))
             yield Verified(job=Job(id=job_id), archived=True, findings=findings)
         else:
             history, findings = _one(job_id, rows[job_id], known[job_id], found, up_to)
@@ -127,8 +129,12 @@ def _one(job_id: str, rows: list[Any], known: list[Known], found: Found, up_to: 
     return history, findings
 
 
-def _against_archive(end: Row, known: list[Known]) -> Iterator[Finding]:
+def _against_archive(end: Row, known: list[Known], known_archives: set[str]) -> Iterator[Finding]:
     """Of a job that was archived the anchors may know no more than what it is said to have ended with."""
+    if end["archive"] not in known_archives:
+        said = f"it is said to be in the archive {end['archive']}, and there is none"
+        yield Finding(kind=Wrong.CUT, job_id=end["job_id"], version=1, said=said)
+        return
     for one in known:
         if one.version > end["version"] or (one.version == end["version"] and one.digest != end["digest"]):
             said = (

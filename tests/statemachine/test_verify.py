@@ -18,7 +18,7 @@ from statemachine.store.against_anchors import verify_anchors
 from statemachine.store.anchors import newest
 from statemachine.store.anchors_schema import anchored_jobs, anchors
 from statemachine.store.append import write_events
-from statemachine.store.archive_schema import archived_jobs
+from statemachine.store.archive_schema import archived_jobs, archives
 from statemachine.store.codec import digest
 from statemachine.store.comparing import TABLES, owner
 from statemachine.store.schema import job_assets, job_attempts, job_callbacks, job_events, jobs
@@ -346,13 +346,20 @@ class TestArchived:
             **changes,
         }
         forging.remove_all(store, job_id)
+        at = {name: store.now() for name in ("first_finished_at", "last_finished_at", "made_at")}
+        known = {"name": "2026-01", "place": "/archives", "digest": "0" * 64, "jobs": 1, "made_by": "me", **at}
         with store.write() as connection:
             connection.execute(archived_jobs.insert(), row)
+            connection.execute(archives.insert(), known)
 
     def test_is_not_missing(self, store: EventStore, job_id: str) -> None:
         self.archive(store, job_id)
         assert of_jobs(store) == []
         assert of_anchors(store) == []
+
+    def test_is_in_an_archive_of_which_somebody_knows(self, store: EventStore, job_id: str) -> None:
+        self.archive(store, job_id, archive="2026-02")
+        assert of_jobs(store) == [(Wrong.CUT, job_id, 1)]
 
     @pytest.mark.parametrize("change", [{"version": 5}, {"digest": "0" * 64}], ids=str)
     def test_cannot_hide_what_it_ended_with(self, store: EventStore, job_id: str, change: dict[str, object]) -> None:
