@@ -12,7 +12,7 @@ from statemachine import events as e
 from statemachine.decisions import UNDELIVERABLE
 from statemachine.job import Attempt
 from statemachine.states import Outcome, State
-from statemachine.store.reading import Ahead
+from statemachine.store.reading import FAR, Ahead
 
 REASONS: Final = {
     "completed": "it ended well",
@@ -94,7 +94,8 @@ def waiting(s: Situation) -> Why:
     until = f"as soon as {_free(s.able)}"
     if s.ahead is None or not s.ahead.total:
         return Why(reason="next_in_line", said="next in line", until=until)
-    return Why(reason="others_turn", said=f"behind {plural(s.ahead.total, 'other job')}{_whose(s.ahead)}", until=until)
+    others = "other job" if s.ahead.total == 1 else "other jobs"
+    return Why(reason="others_turn", said=f"behind {_many(s.ahead.total)} {others}{_whose(s.ahead)}", until=until)
 
 
 def put_off(s: Situation) -> Why:
@@ -194,10 +195,14 @@ def _whose(before: Ahead) -> str:
     """` (1 of a higher priority, 2 whose turn comes first)`; nothing where all are only older."""
     told = []
     if before.priority:
-        told.append(f"{before.priority} of a higher priority")
+        told.append(f"{_many(before.priority)} of a higher priority")
     if before.turn:
-        told.append(f"{before.turn} whose turn comes first")
+        told.append(f"{_many(before.turn)} whose turn comes first")
     return f" ({listed(told)})" if told else ""
+
+
+def _many(number: int) -> str:
+    return str(number) if number <= FAR else f"more than {FAR}"
 
 
 def _free(able: list[dict[str, Any]]) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Connection, Select, and_, case, exists, func, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, ScalarSelect, Select, and_, exists, func, or_, select
 
 from statemachine.errors import UnknownJob
 from statemachine.store.archived import not_here
@@ -43,8 +43,15 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None = 50
 
 
+FAR: Final = 1000
+"""Of what is before a job no more is counted, of each kind, than tells that it is more than this."""
+
+
 class Ahead(msgspec.Struct, frozen=True, kw_only=True):
-    """How many jobs are before one: of a higher priority, with an earlier turn of their users, or only older."""
+    """How many jobs are before one: of a higher priority, with an earlier turn of their users, or only older.
+
+    Each is at most one more than `FAR`, which then says that there are more.
+    """
 
     priority: int = 0
     turn: int = 0
@@ -155,14 +162,19 @@ def ahead(connection: Connection, job_id: str, now: datetime) -> Ahead | None:
         "turn": and_(equal, jobs.c.turn < mine.turn),
         "older": and_(equal, jobs.c.turn == mine.turn, jobs.c.queued_at < mine.queued_at),
     }
-    query = select(*(func.count(case((which, 1))).label(name) for name, which in reasons.items())).where(
+    waiting = and_(
         jobs.c.finished_at.is_(None),
         jobs.c.worker_id.is_(None),
         or_(jobs.c.resume_at.is_(None), jobs.c.resume_at <= now),
         jobs.c.model == mine.model if mine.model is not None else jobs.c.model.is_(None),
-        jobs.c.id != job_id,
-        or_(*reasons.values()),
     )
+
+    def counted(which: ColumnElement[bool]) -> ScalarSelect[int]:
+        """A range of the order in which jobs are claimed, and thus of its index."""
+        found = select(jobs.c.id).where(waiting, which).limit(FAR + 1).subquery()
+        return select(func.count()).select_from(found).scalar_subquery()
+
+    query = select(*(counted(which).label(name) for name, which in reasons.items()))
     return Ahead(**connection.execute(query).mappings().one())
 
 
