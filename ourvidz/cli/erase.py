@@ -16,7 +16,7 @@ def erase(ctx: typer.Context, choice: Choice) -> None:
 
     \b
     Example:
-        ourvidz jobs erase e5f0 --reason "their owner asked for it" --dry-run
+        ourvidz jobs erase 90bc --reason "their owner asked for it" --dry-run
         ourvidz jobs erase --user 7f3c2a52-8c1b-4b7e-9a55-2f6d1c0e9b11 --reason "the account was closed" --dry-run
     """
     from ourvidz import wiring

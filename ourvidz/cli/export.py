@@ -32,7 +32,7 @@ def export(
     \b
     Example:
         ourvidz jobs export 7f3a --output heron.zip
-        ourvidz jobs export e5f0 --without-personal --output for-support.zip
+        ourvidz jobs export 90bc --without-personal --output for-support.zip
     """
     from ourvidz import exporting, wiring
     from ourvidz.inspect.document import document
