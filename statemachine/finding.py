@@ -6,7 +6,7 @@ import msgspec
 
 
 class Wrong(StrEnum):
-    """The kinds of what can be found. The text behind each stands in the documentation, which is made from here."""
+    """The kinds of what can be found, each with what it says, as the page of integrity has it."""
 
     MISSING = "version_missing", "an event is not there, although later ones are, or `jobs` counts it"
     MOVED = "version_moved", "an event stands at another version than that at which it was written"
@@ -33,6 +33,11 @@ class Wrong(StrEnum):
         member._value_ = value
         member.about = about
         return member
+
+
+def gone(what: str, first: int, last: int) -> str:
+    """`version 3 is`, `versions 3 to 5 are`."""
+    return f"{what} {first} is" if first == last else f"{what}s {first} to {last} are"
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,7 +28,7 @@ class Anchoring:
         self._seconds = seconds
         self._key = keys[0] if keys else None
         self._most = most
-        self._due = clock.monotonic()
+        self._due = self._patient_until = clock.monotonic()
         self._seen: Anchor | None = None
         self._horizon: Horizon | None = None
 
@@ -74,13 +74,15 @@ class Anchoring:
         if others or ahead.up_to <= (0 if last is None else last.up_to):
             self._wait()
             return None
+        self._patient_until = self._clock.monotonic() + self._seconds
         return ahead
 
     def _write(self, ahead: Horizon) -> Anchor | None:
         with self._store.read() as connection:
             closed = settled(connection, ahead)
         if closed is False:
-            return None  # somebody who began before is writing still: ask again at the next tick
+            self._waits_on(ahead)
+            return None  # until the next tick
         self._horizon = None
         if closed is None:
             return None
@@ -91,6 +93,12 @@ class Anchoring:
         if anchor is None or anchor.up_to == ahead.up_to:
             self._wait()
         return anchor
+
+    def _waits_on(self, ahead: Horizon) -> None:
+        """Somebody who began before the window was looked at is writing still."""
+        if self._clock.monotonic() >= self._patient_until:
+            log.warning("a long transaction keeps the history from being anchored", up_to=ahead.up_to)
+            self._patient_until = self._clock.monotonic() + self._seconds
 
     def _wait(self) -> None:
         self._due = self._clock.monotonic() + self._seconds

@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, func, select
 
 from statemachine.anchor import Anchor, Key, Leaf, find, root
-from statemachine.finding import Finding, Wrong
+from statemachine.finding import Finding, Wrong, gone
 from statemachine.store.anchors import anchor_at, newest
 from statemachine.store.anchors_schema import anchored_jobs, anchors
 from statemachine.store.database import reading
@@ -54,12 +54,8 @@ def contradictions(job_id: str, rows: Sequence[Any], known: Sequence[Known], up_
     last = rows[-1].version if rows else 0
     for one in known:
         if one.version > last:
-            gone = (
-                f"version {last + 1} is"
-                if known[-1].version == last + 1
-                else f"versions {last + 1} to {known[-1].version} are"
-            )
-            said = f"{gone} not there, and anchor {known[-1].anchor} covers version {known[-1].version}"
+            missing = gone("version", last + 1, known[-1].version)
+            said = f"{missing} not there, and anchor {known[-1].anchor} covers version {known[-1].version}"
             yield Finding(kind=Wrong.CUT, job_id=job_id, version=last + 1, anchor=known[-1].anchor, said=said)
             break
         row = by_version.get(one.version)
@@ -101,8 +97,8 @@ def verify_anchors(
             break
     with reading(engine) as connection:
         empty = tail(connection).events == 0
-    gone = [sequence for sequence in sorted(at_hand) if sequence >= first]
-    findings = [*_end(before, keys, empty=empty), *(_wrong(one, "it is not there, and the log has it") for one in gone)]
+    cut = [sequence for sequence in sorted(at_hand) if sequence >= first]
+    findings = [*_end(before, keys, empty=empty), *(_wrong(one, "it is not there, and the log has it") for one in cut)]
     yield Seen(there=False, findings=findings)
 
 
@@ -159,10 +155,7 @@ def _seen(
     findings = []
     wanted = 1 if before is None else before.sequence + 1
     if anchor.sequence != wanted:
-        which = (
-            f"anchor {wanted} is" if wanted == anchor.sequence - 1 else f"anchors {wanted} to {anchor.sequence - 1} are"
-        )
-        findings.append(_wrong(wanted, f"{which} missing"))
+        findings.append(_wrong(wanted, f"{gone('anchor', wanted, anchor.sequence - 1)} missing"))
     elif (anchor.previous, anchor.above) != (("", 0) if before is None else (before.root, before.up_to)):
         findings.append(_wrong(anchor.sequence, "it does not follow from the anchor before it"))
     if before is not None and before.key_id is not None and anchor.key_id is None:

@@ -7,7 +7,7 @@ import msgspec
 
 from statemachine.errors import UnreadableHistory
 from statemachine.events import AssetUploaded, Unknown
-from statemachine.finding import Finding, Wrong
+from statemachine.finding import Finding, Wrong, gone
 from statemachine.job import Job, Stored
 from statemachine.store.codec import chained, digest, envelope, follow, stored
 from statemachine.table import REPLAY
@@ -66,10 +66,8 @@ def _links(job_id: str, rows: Sequence[Any]) -> Iterator[Finding]:
     version, before, blamed, searches = 0, "", False, 0
     for row in rows:
         if row.version > version + 1:
-            gone = (
-                f"version {version + 1} is" if row.version == version + 2 else f"{version + 1} to {row.version - 1} are"
-            )
-            yield Finding(kind=Wrong.MISSING, job_id=job_id, version=version + 1, said=f"{gone} missing")
+            said = f"{gone('version', version + 1, row.version - 1)} missing"
+            yield Finding(kind=Wrong.MISSING, job_id=job_id, version=version + 1, said=said)
             blamed = True
         elif row.version <= version:
             yield _wrong(Wrong.MOVED, row, f"stands behind version {version}")
@@ -101,7 +99,7 @@ def _written_as(row: Any, rows: Sequence[Any]) -> int | None:
 def _illegal(job: Job, stored: Stored) -> str | None:
     """Why the event may not follow where it stands. Kinds of a later version are believed."""
     event = stored.event
-    if (stored.version == 1) != (stored.kind == FIRST):
+    if (stored.version == 1) != (event.kind == FIRST):
         return f"a history begins with {FIRST}, and with it alone: this is {stored.kind}"
     if job.last_at is not None and stored.at < job.last_at:
         return f"{stored.kind} is dated before the event that it follows"
@@ -110,7 +108,7 @@ def _illegal(job: Job, stored: Stored) -> str | None:
         return f"{stored.kind} is said to have met the state {stored.from_state}, and it was {known}"
     if stored.run != getattr(event, "run", job.run):
         return f"{stored.kind} is said to be of run {stored.run}, and the run was {job.run}"
-    if isinstance(event, Unknown) or stored.to_state in REPLAY.get((stored.kind, job.state), ()):
+    if isinstance(event, Unknown) or stored.to_state in REPLAY.get((event.kind, job.state), ()):
         return None
     return f"{stored.kind} may not lead from {job.state} to {stored.to_state}"
 

@@ -267,6 +267,18 @@ class TestAnchoring:
         assert again.sequence == 1, "the history must not go without because of it"
         assert {"event": "an anchor is gone", "log_level": "error", "anchor": made.line} in logs
 
+    @pytest.mark.parametrize("fresh_database", ["postgresql"], indirect=True)
+    def test_a_transaction_without_an_end_is_told_of(self, store: EventStore, second: EventStore) -> None:
+        clock = FakeClock()
+        anchoring = Anchoring(store, clock, name="s", seconds=60)
+        job = claimed(store)
+        with capture_logs() as logs, second.write() as slow:
+            append(slow, [prepare(job, decisions.start(job), worker_id="w1", at=second.now())])
+            assert self.ticks(clock, anchoring, seconds=150) == []
+        warned = [line for line in logs if line["log_level"] == "warning"]
+        assert [line["event"] for line in warned] == ["a long transaction keeps the history from being anchored"] * 2
+        assert self.ticks(clock, anchoring, seconds=1) == ["s"]
+
     def test_what_cannot_be_anchored_keeps_the_supervisor_from_nothing(self, store: EventStore) -> None:
         clock = FakeClock()
         anchoring = Anchoring(store, clock, name="s", seconds=60)

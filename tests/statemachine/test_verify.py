@@ -108,7 +108,9 @@ def test_a_changed_event_with_a_digest_of_its_own(store: EventStore, job_id: str
 @pytest.mark.parametrize("versions", [(1,), (4,), (4, 5, 6)])
 def test_a_removed_event(store: EventStore, job_id: str, versions: tuple[int, ...]) -> None:
     forging.remove(store, job_id, *versions)
-    assert of_jobs(store)[0] == (Wrong.MISSING, job_id, versions[0])
+    first, *_ = [finding for batch in verify(store.engine) for one in batch for finding in one.findings]
+    assert named([first]) == [(Wrong.MISSING, job_id, versions[0])]
+    assert first.said == ("versions 4 to 6 are missing" if len(versions) == 3 else f"version {versions[0]} is missing")
 
 
 def test_two_swapped_events(store: EventStore, job_id: str) -> None:
