@@ -110,20 +110,24 @@ ENDED_JOBS = """FROM rollup_spans AS span JOIN jobs
 ENDED_ATTEMPTS = """FROM rollup_spans AS span JOIN job_attempts
   ON job_attempts.ended_at >= span.begins AND job_attempts.ended_at < span.ends
 JOIN jobs ON jobs.id = job_attempts.job_id"""
-WORK = f"""SELECT jobs.queued_at AS at, jobs.user_id, jobs.job_type, 1 AS queued, 0 AS completed, 0 AS failed,
-  0 AS cancelled, 0 AS assets, 0 AS bytes, 0.0 AS device_seconds, 0.0 AS wasted_seconds
+WORK = f"""SELECT counted.*, 0.0 AS device_seconds, 0.0 AS wasted_seconds
+FROM (
+SELECT jobs.queued_at AS at, jobs.user_id, jobs.job_type, 1 AS queued, 0 AS completed, 0 AS failed,
+  0 AS cancelled, 0 AS assets, 0 AS bytes
 FROM rollup_spans AS span JOIN jobs ON jobs.queued_at >= span.begins AND jobs.queued_at < span.ends
 UNION ALL
 SELECT jobs.finished_at, jobs.user_id, jobs.job_type, 0, CASE WHEN jobs.state = 'completed' THEN 1 ELSE 0 END,
   CASE WHEN jobs.state = 'failed' THEN 1 ELSE 0 END, CASE WHEN jobs.state = 'cancelled' THEN 1 ELSE 0 END,
   CASE WHEN jobs.state = 'completed' THEN jobs.assets ELSE 0 END,
   CASE WHEN jobs.state = 'completed' THEN COALESCE((SELECT SUM(job_assets.bytes) FROM job_assets
-    WHERE job_assets.job_id = jobs.id AND job_assets.run = jobs.run), 0) ELSE 0 END, 0.0, 0.0
+    WHERE job_assets.job_id = jobs.id AND job_assets.run = jobs.run), 0) ELSE 0 END
 {ENDED_JOBS}
+) AS counted
 UNION ALL
 SELECT job_attempts.ended_at, jobs.user_id, jobs.job_type, 0, 0, 0, 0, 0, 0,
-  COALESCE(job_attempts.device_seconds, 0.0), COALESCE(job_attempts.wasted_seconds, 0.0)
-{ENDED_ATTEMPTS}"""  # noqa: S608
+  job_attempts.device_seconds, job_attempts.wasted_seconds
+{ENDED_ATTEMPTS}
+WHERE job_attempts.device_seconds IS NOT NULL"""  # noqa: S608
 
 VIEWS = {
     "rollup_spans": """CREATE VIEW rollup_spans AS

@@ -7,9 +7,10 @@ from ourvidz.reports.asking import Asking, added_up, part
 from ourvidz.reports.columns import count, seconds, share, size_of
 from ourvidz.reports.names import By
 from ourvidz.reports.span import Unanswerable
-from statemachine.store.facts import ARRIVALS, ATTEMPTS, OUTPUT, USE, Fact
+from statemachine.store.facts import ARRIVALS, ATTEMPTS, OUTPUT, TYPES_JOBS, USE, USERS_JOBS, Fact
 
-_COUNTS: Final = ("queued", "completed", "failed", "cancelled", "assets", "bytes", "device_seconds", "wasted_seconds")
+_JOBS: Final = ("queued", "completed", "failed", "cancelled", "assets", "bytes")
+_COUNTS: Final = (*_JOBS, "device_seconds", "wasted_seconds")
 _NOTHING: Final = dict.fromkeys(_COUNTS, 0)
 
 
@@ -18,7 +19,7 @@ def throughput(ask: Asking) -> Answer:
     ask, by = ask.or_by(By.DAY)
     if by is By.WORKER:
         raise Unanswerable("a job goes through many workers' hands: `ourvidz report workers` counts what each did")
-    rows = [_with_failed_share(row) for row in _work(ask, _fact(by))]
+    rows = [_with_failed_share(row) for row in _work(ask, USERS_JOBS if by is By.USER else TYPES_JOBS)]
     return ask.answer(
         "Jobs queued, and jobs that ended, each counted where its last run did; assets are of completed jobs.",
         [ask.line(by)],
@@ -28,7 +29,7 @@ def throughput(ask: Asking) -> Answer:
             share("failed_share", "failed %"),
         ],
         rows,
-        _with_failed_share(added_up(rows, _COUNTS)),
+        _with_failed_share(added_up(rows, _JOBS)),
     )
 
 
@@ -84,7 +85,7 @@ def cost(ask: Asking) -> Answer:
         own = [count("attempts")]
     else:
         about += "; per asset: of completed jobs"
-        rows = [_with_price(_with_wasted_share(row)) for row in _work(ask, _fact(by))]
+        rows = [_with_price(_with_wasted_share(row)) for row in _work(ask, USE if by is By.USER else OUTPUT)]
         totals = _with_price(_with_wasted_share(added_up(rows, _COUNTS)))
         own = [count("completed"), count("assets"), seconds("device_seconds_per_asset", "per asset")]
     device = [
@@ -93,10 +94,6 @@ def cost(ask: Asking) -> Answer:
         share("wasted_share", "wasted %"),
     ]
     return ask.answer(f"{about}.", [line], [*device, *own], rows, totals)
-
-
-def _fact(by: By) -> Fact:
-    return USE if by is By.USER else OUTPUT
 
 
 def _work(ask: Asking, fact: Fact) -> list[Row]:

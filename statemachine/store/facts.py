@@ -57,28 +57,39 @@ _ENDED_ATTEMPTS: Final = (
 )
 
 _ADMITTED_JOBS: Final = "FROM SPANS AS span JOIN jobs ON jobs.queued_at >= span.begins AND jobs.queued_at < span.ends"
-_WORK: Final = f"""SELECT jobs.queued_at AS at, jobs.user_id, jobs.job_type, 1 AS queued, 0 AS completed, 0 AS failed,
-  0 AS cancelled, 0 AS assets, 0 AS bytes, 0.0 AS device_seconds, 0.0 AS wasted_seconds
+_JOBS: Final = f"""SELECT jobs.queued_at AS at, jobs.user_id, jobs.job_type, 1 AS queued, 0 AS completed, 0 AS failed,
+  0 AS cancelled, 0 AS assets, 0 AS bytes
 {_ADMITTED_JOBS}
 UNION ALL
 SELECT jobs.finished_at, jobs.user_id, jobs.job_type, 0, CASE WHEN jobs.state = 'completed' THEN 1 ELSE 0 END,
   CASE WHEN jobs.state = 'failed' THEN 1 ELSE 0 END, CASE WHEN jobs.state = 'cancelled' THEN 1 ELSE 0 END,
   CASE WHEN jobs.state = 'completed' THEN jobs.assets ELSE 0 END,
   CASE WHEN jobs.state = 'completed' THEN COALESCE((SELECT SUM(job_assets.bytes) FROM job_assets
-    WHERE job_assets.job_id = jobs.id AND job_assets.run = jobs.run), 0) ELSE 0 END, 0.0, 0.0
-{_ENDED_JOBS}
+    WHERE job_assets.job_id = jobs.id AND job_assets.run = jobs.run), 0) ELSE 0 END
+{_ENDED_JOBS}"""  # noqa: S608  # our words
+_JOBS_SUMS: Final[Columns] = dict.fromkeys(
+    ("queued", "completed", "failed", "cancelled", "assets", "bytes"), BigInteger
+)
+_WORK: Final = f"""SELECT counted.*, 0.0 AS device_seconds, 0.0 AS wasted_seconds
+FROM (
+{_JOBS}
+) AS counted
 UNION ALL
 SELECT job_attempts.ended_at, jobs.user_id, jobs.job_type, 0, 0, 0, 0, 0, 0,
-  COALESCE(job_attempts.device_seconds, 0.0), COALESCE(job_attempts.wasted_seconds, 0.0)
-{_ENDED_ATTEMPTS}"""  # noqa: S608  # our words
-_WORK_SUMS: Final[Columns] = {
-    **dict.fromkeys(("queued", "completed", "failed", "cancelled", "assets", "bytes"), BigInteger),
-    **dict.fromkeys(("device_seconds", "wasted_seconds"), Float),
-}
+  job_attempts.device_seconds, job_attempts.wasted_seconds
+{_ENDED_ATTEMPTS}
+WHERE job_attempts.device_seconds IS NOT NULL"""  # noqa: S608
+_WORK_SUMS: Final[Columns] = {**_JOBS_SUMS, **dict.fromkeys(("device_seconds", "wasted_seconds"), Float)}
 
 USE: Final = Fact("use", _WORK, {"user_id": Text}, {"job_type": Text}, _WORK_SUMS)
 """What came in, how it ended and what it cost, by user. Jobs count where they ended last."""
+OUTPUT: Final = Fact("output", _WORK, {"job_type": Text}, {"user_id": Text}, _WORK_SUMS)
+"""The same by job type."""
 
+USERS_JOBS: Final = Fact("use", _JOBS, USE.keys, USE.more, _JOBS_SUMS)
+"""The part of it that is about jobs: what need not be known need not be counted."""
+TYPES_JOBS: Final = Fact("output", _JOBS, OUTPUT.keys, OUTPUT.more, _JOBS_SUMS)
+"""The same by job type."""
 ARRIVALS: Final = Fact(
     "use",
     f"SELECT jobs.queued_at AS at, jobs.user_id, jobs.job_type, 1 AS queued\n{_ADMITTED_JOBS}",
@@ -87,9 +98,6 @@ ARRIVALS: Final = Fact(
     {"queued": BigInteger},
 )
 """The part of it that says what came in."""
-
-OUTPUT: Final = Fact("output", _WORK, {"job_type": Text}, {"user_id": Text}, _WORK_SUMS)
-"""The same by job type."""
 
 FAILURES: Final = Fact(
     "failures",

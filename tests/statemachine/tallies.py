@@ -25,14 +25,11 @@ def facts_of(connection: Connection) -> dict[Fact, list[Row]]:
     ended = [job for job in known.values() if job["finished_at"] is not None]
     assets = _rows(connection, job_assets)
     work = [*_work(known.values(), ended, assets)]
+    spent = [one for one in attempts if one["device_seconds"] is not None]
     work += [
-        {
-            "at": one["ended_at"],
-            **_of(one),
-            "device_seconds": one["device_seconds"],
-            "wasted_seconds": one["wasted_seconds"],
-        }
-        for one in attempts
+        {name: one[name] for name in ("user_id", "job_type", "device_seconds", "wasted_seconds")}
+        | {"at": one["ended_at"]}
+        for one in spent
     ]
     tie = round if connection.dialect.name == "postgresql" else lambda number: math.floor(number + 0.5)
     durations = list(_durations(ended, attempts))
