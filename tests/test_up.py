@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from pydantic import SecretStr
 
 from ourvidz import settings as settings_module
 from ourvidz.demo.service import embedded
@@ -53,6 +54,12 @@ def test_children_find_the_settings_of_up(production: Settings) -> None:
     child = _child(production, production.redis_url)
     for name in set(Settings.model_fields) - {"upstash_redis_rest_url", "upstash_redis_rest_token"}:
         assert getattr(child, name) == getattr(production, name), name
+
+
+def test_only_who_vouches_for_the_history_has_the_key_of_its_anchors(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, anchor_key=SecretStr("a-key-that-is-long-enough"))
+    assert _child(settings, None).anchor_key == settings.anchor_key
+    assert not [name for name in child_environment(settings, None, vouching=False) if "ANCHOR_KEY" in name]
 
 
 def test_up_alone_speaks_with_systemd_and_answers_probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

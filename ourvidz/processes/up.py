@@ -72,13 +72,15 @@ def _run(
     before, after = upgrade(settings.database_url)
     if before != after:
         log.info("database upgraded", before=before, after=after)
-    environment = child_environment(settings, redis_url)
+    environment = child_environment(settings, redis_url, vouching=False)
     lost = LostWorkers(settings)
     workers = [
         Child(f"worker {device}", ["worker", "--device", device], environment, mourn=lost.mourn)
         for device in wiring.devices(settings)
     ]
-    children += [Child(name, [name], environment) for name in ("ingress", "supervisor")] + workers
+    children.append(Child("ingress", ["ingress"], environment))
+    children.append(Child("supervisor", ["supervisor"], child_environment(settings, redis_url)))
+    children += workers
     code = 0
     try:
         while not stop.draining.is_set():
@@ -121,11 +123,12 @@ def _stop(children: list[Child], stop: Stop, seconds: float) -> None:
         child.bury(process.wait())
 
 
-def child_environment(settings: Settings, redis_url: str | None) -> dict[str, str]:
+def child_environment(settings: Settings, redis_url: str | None, *, vouching: bool = True) -> dict[str, str]:
     """The environment in which a child finds these settings and no others, wherever ours came from.
 
     What is None here is None there: no variable of ours is handed on, and no settings file is read. `up` alone
-    answers at `health_address` and speaks with systemd.
+    answers at `health_address` and speaks with systemd. Who only writes the history, and does not vouch for it, is not
+    given the key of its anchors.
     """
     known = {*NOTIFY, *layers.VARIABLES, *(layers.variable(name) + "_FILE" for name in layers.FROM_FILES)}
     environment = {
@@ -135,6 +138,8 @@ def child_environment(settings: Settings, redis_url: str | None) -> dict[str, st
     values = {name: getattr(settings, name) for name in type(settings).model_fields}
     for name, value in {**values, "redis_url": redis_url}.items():
         if value is None or name == "health_address" or name.startswith("upstash_"):  # redis_url was made of those
+            continue
+        if name == "anchor_key" and not vouching:
             continue
         plain = value.get_secret_value() if isinstance(value, SecretStr) else value
         environment[layers.variable(name)] = str(plain).lower() if isinstance(plain, bool) else str(plain)
