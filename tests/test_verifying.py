@@ -2,9 +2,12 @@
 
 import io
 import json
+import os
 import re
+import subprocess
 from datetime import timedelta
 from pathlib import Path
+from subprocess import PIPE
 from uuid import uuid4
 
 import pytest
@@ -24,7 +27,7 @@ from tests.fakes import Crash, FakeClock, MemoryBucket
 from tests.mutations import FIXTURES
 from tests.statemachine import forging
 from tests.statemachine.builders import claimant, new_job
-from tests.test_cli import Run, base, run, submit
+from tests.test_cli import COMMAND, Run, base, environment, run, submit
 from tests.test_logs import out
 from tests.town import Host, Town
 from workers.anchoring import Anchoring
@@ -348,3 +351,24 @@ class TestCommand:
     def test_an_id_stands_alone(self, base: Run) -> None:
         assert base("jobs", "verify", "7f3a", "--since", "2h").returncode == ExitCode.USAGE
         assert base("jobs", "verify", "7f3a").returncode == ExitCode.UNKNOWN_JOB
+
+    @pytest.mark.parametrize("command", ["verify", "rebuild"])
+    def test_who_watches_sees_how_far_it_is(self, base: Run, tmp_path: Path, command: str) -> None:
+        """On the terminal alone: what is piped on is the same as ever."""
+        submit(base)
+        terminal, end = os.openpty()
+        with os.fdopen(terminal, "rb", buffering=0) as seen:
+            done = subprocess.run(
+                [*COMMAND, "jobs", command],
+                cwd=tmp_path,
+                env=environment(TERM="xterm"),
+                stdout=PIPE,
+                stderr=end,
+                text=True,
+            )
+            os.close(end)
+            shown = seen.read(65536).decode()
+        assert done.returncode == 0, shown
+        assert re.search(r"jobs.* \x1b\S*1/1", shown), shown
+        assert "\x1b" not in done.stdout
+        assert "1 job" in done.stdout
