@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import Table, select
 
 from ourvidz.archive import manifest as manifests
 from ourvidz.archive.manifest import Manifest
@@ -17,7 +17,7 @@ from statemachine.store.archive_schema import archives
 from statemachine.store.comparing import owner
 from statemachine.store.projections import upsert
 from statemachine.store.retention import AT_ONCE, TABLES, Rows, remove
-from statemachine.store.schema import job_payloads, jobs
+from statemachine.store.schema import Row, job_payloads, jobs
 from statemachine.store.schema_version import REQUIRED
 
 _NAMED: Final = {table.name: table for table in (*TABLES, job_payloads)}
@@ -85,7 +85,9 @@ def _portions(path: Path, manifest: Manifest) -> Iterator[Rows]:
         ids = [row["id"] for row in rows[jobs]]
         for first in range(0, len(ids), AT_ONCE):
             some = set(ids[first : first + AT_ONCE])
-            yield {
-                table: [row for row in table_rows if row[owner(table).name] in some]
-                for table, table_rows in rows.items()
-            }
+            yield {table: _of(table, table_rows, some) for table, table_rows in rows.items()}
+
+
+def _of(table: Table, rows: list[Row], job_ids: set[str]) -> list[Row]:
+    job_id = owner(table).name
+    return [row for row in rows if row[job_id] in job_ids]

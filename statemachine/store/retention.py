@@ -41,7 +41,7 @@ _WITH_THE_JOB: Final = (jobs, job_events, job_attempts, job_assets, job_callback
 TABLES: Final = (*_WITH_THE_JOB, rejected_writes)
 """What an archive holds of a job. `job_payloads` are personal, and only in an archive that was asked to hold them."""
 
-AT_ONCE: Final = 100
+AT_ONCE: Final = 50
 """Jobs in one removing transaction: whoever else wants to write to SQLite waits for it."""
 
 _DOOR: Final = 1
@@ -114,15 +114,12 @@ def _may_go(connection: Connection, ends_before: Mapping[State, datetime], rolle
 
 def read_rows(connection: Connection, job_ids: Sequence[str], *, tables: Sequence[Table] = TABLES) -> Rows:
     """All rows of these jobs, each table's in the order of jobs and keys."""
-    return {
-        table: [
-            dict(row)
-            for row in connection.execute(
-                select(table).where(owner(table).in_(job_ids)).order_by(owner(table), *table.primary_key)
-            ).mappings()
-        ]
-        for table in tables
-    }
+    found = {}
+    for table in tables:
+        names = [column.name for column in table.columns]
+        query = select(table).where(owner(table).in_(job_ids)).order_by(owner(table), *table.primary_key)
+        found[table] = [dict(zip(names, row, strict=True)) for row in connection.execute(query)]
+    return found
 
 
 def remove(connection: Connection, kept: Rows, *, archive: str, by: str, at: datetime) -> Removed:
@@ -137,8 +134,8 @@ def remove(connection: Connection, kept: Rows, *, archive: str, by: str, at: dat
     )
     theirs = _by_job(kept)
     ours = _by_job(read_rows(connection, sorted(here), tables=list(kept)))
-    going = [job_id for job_id in sorted(here) if ours[job_id] == theirs[job_id]]
-    left = sorted(here - set(going))
+    going = {job_id for job_id in here if ours[job_id] == theirs[job_id]}
+    left = here - going
     if going:  # their days will be counted no more
         seal(connection, midnight(max(archived[job_id]["finished_at"] for job_id in going)) + DAY)
     with _door(connection, by=by, reason=f"archived in {archive}", at=at):
@@ -150,14 +147,15 @@ def remove(connection: Connection, kept: Rows, *, archive: str, by: str, at: dat
     gone = [_known(row, archive, at) for job_id, row in archived.items() if job_id not in left]
     if gone:
         connection.execute(inserting(connection.dialect.name, archived_jobs).on_conflict_do_nothing(), gone)
-    return Removed(removed=going, left=left)
+    return Removed(removed=sorted(going), left=sorted(left))
 
 
 def _by_job(rows: Rows) -> dict[str, list[tuple[str, Row]]]:
     found: dict[str, list[tuple[str, Row]]] = {}
     for table in sorted(rows, key=lambda table: table.name):
+        job_id = owner(table).name
         for row in rows[table]:
-            found.setdefault(row[owner(table).name], []).append((table.name, row))
+            found.setdefault(row[job_id], []).append((table.name, row))
     return found
 
 
