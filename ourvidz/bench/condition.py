@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Engine, and_, func, select, text
 
 from ourvidz.bench.dice import dice_of
 from ourvidz.bench.errands import SOURCE
+from ourvidz.verifying import sentence
 from statemachine.anchor import Anchor
 from statemachine.store import EventStore
 from statemachine.store.anchors import horizon, write
@@ -16,6 +17,8 @@ from statemachine.store.database import reading
 from statemachine.store.rebuild import rebuild
 from statemachine.store.rolling import roll
 from statemachine.store.schema import job_events, jobs
+from statemachine.store.verify import verify
+from workers.content_check import content_findings
 
 SAMPLE: Final = 0.01
 """The share of jobs that are looked at whole."""
@@ -35,13 +38,17 @@ class CaughtUp(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
-    """What is there, how much it takes, and which of the sampled jobs are not what their events make of them."""
+    """What is there, how much it takes, and what is wrong with the sampled jobs.
+
+    `findings` are those of `jobs verify`, in its words; `unequal` are the jobs of which a rebuild changed any row.
+    """
 
     jobs: int
     waiting: int
     events: int
     bytes: int
     sampled: int
+    findings: list[str]
     unequal: list[str]
 
 
@@ -70,13 +77,19 @@ def _anchor(store: EventStore) -> Iterator[Anchor]:
 
 
 def condition(engine: Engine, *, seed: int) -> Condition:
-    """Count and weigh everything, and replay a sample. Projections that are not equal are made again by that."""
+    """Count and weigh everything; verify a sample and rebuild it, which mends what it finds to be unequal."""
     with reading(engine) as connection:
         there = connection.scalar(select(func.count()).select_from(jobs)) or 0
         waiting = connection.scalar(select(func.count()).select_from(jobs).where(jobs.c.finished_at.is_(None))) or 0
         events = connection.scalar(select(func.count()).select_from(job_events)) or 0
         taken = connection.scalar(text(_SIZE[engine.dialect.name])) or 0
         sample = list(connection.scalars(select(jobs.c.id).where(_of_the_sample(seed)).order_by(jobs.c.id)))
+    findings = [
+        sentence(finding)
+        for batch in verify(engine, sample)
+        for verified in batch
+        for finding in (*verified.findings, *content_findings(verified.job, verified.payload))
+    ]
     rebuilt = list(rebuild(engine, sample))
     return Condition(
         jobs=there,
@@ -84,6 +97,7 @@ def condition(engine: Engine, *, seed: int) -> Condition:
         events=events,
         bytes=taken,
         sampled=len(rebuilt),
+        findings=findings,
         unequal=[one.job_id for one in rebuilt if one.changed],
     )
 

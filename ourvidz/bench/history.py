@@ -68,8 +68,8 @@ def make(store: EventStore, url: str, wanted: Wanted, *, tell: Callable[[int], N
 
 
 def measure(store: EventStore, url: str, wanted: Wanted, *, tell: Callable[[str], None]) -> Measured:
-    """Replay a sample, ask the questions, claim. `tell` hears what is being done."""
-    tell("replaying a sample")
+    """Verify a sample, ask the questions, claim. `tell` hears what is being done."""
+    tell("verifying and rebuilding a sample")
     found = condition(store.engine, seed=wanted.seed)
     asked = list[Asked]()
     claims = None

@@ -38,7 +38,7 @@ def document(made: Made, measured: Measured) -> dict[str, Any]:
             "bytes": found.bytes,
             "bytes_per_job": _each(found.bytes, found.jobs),
         },
-        "sample": {"jobs": found.sampled, "unequal": found.unequal},
+        "sample": {"jobs": found.sampled, "findings": found.findings, "unequal": found.unequal},
         "questions": [{"question": asked.question, **_figures(asked.times)} for asked in measured.asked],
         "claims": None if claims is None else _claims(claims),
     }
@@ -59,7 +59,10 @@ def sentences(told: dict[str, Any]) -> Iterator[str]:
         f"{there['jobs']:,} jobs are there, {there['waiting']:,} of them wait; {there['events']:,} events; "
         f"{there['bytes'] / 1e6:,.0f} MB, {there['bytes_per_job']:,} bytes a job"
     )
-    yield f"of {sample['jobs']:,} that were replayed, {len(sample['unequal'])} are not as their events say"
+    yield (
+        f"{sample['jobs']:,} of them were verified, with {len(sample['findings'])} findings, and rebuilt, with "
+        f"{len(sample['unequal'])} that were not equal"
+    )
     if told["claims"] is not None:
         yield _claimed(told["claims"])
 

@@ -13,12 +13,14 @@ import pytest
 from sqlalchemy import select, text
 
 from ourvidz.bench import ground
+from ourvidz.bench.condition import catch_up
 from ourvidz.bench.dice import job_id_of
 from ourvidz.bench.ground import NotOurs
 from ourvidz.bench.life import Life
 from ourvidz.bench.loading import load, load_chunk, whole
 from ourvidz.bench.story import live
 from ourvidz.bench.year import plan_waiting, plan_year
+from ourvidz.verifying import Verifying
 from statemachine.admission import DeadLetter, NewJob
 from statemachine.events import JobFailed, Requeued, RetryScheduled
 from statemachine.states import State
@@ -131,6 +133,16 @@ def test_the_loaded_projections_are_what_rebuilding_makes(store: EventStore) -> 
     rebuilt = list(store.rebuild())
     assert len(rebuilt) == 200
     assert [job for job in rebuilt if job.changed] == []
+
+
+def test_what_is_loaded_verifies_with_its_payloads_and_its_anchors(store: EventStore) -> None:
+    url = store.engine.url.render_as_string(hide_password=False)
+    load_chunk(url, list(plan_year(120, seed=2, until=UNTIL, days=5)))
+    caught_up = catch_up(store)
+    assert caught_up.anchors == 1
+    verifying = Verifying(store)
+    assert [finding for batch in verifying.everything() for finding in batch] == []
+    assert (verifying.looked.jobs, verifying.looked.anchors) == (120, 1)
 
 
 def test_several_processes_write_each_job_once_and_a_second_load_nothing(store: EventStore) -> None:
