@@ -68,13 +68,14 @@ def _if_new(dialect: str) -> ReturningInsert[str]:
     return statement
 
 
-# One statement, since a job may be archived between two.
+# One statement, since a job may be archived between two. One row, though it may be here and in an archive: a restored
+# database can be given the job anew just while it is told that it was archived.
 _KNOWN: Final = union_all(
     select(jobs.c.payload_digest, jobs.c.state).where(jobs.c.id == bindparam("of_job", type_=Text)),
     select(archived_jobs.c.payload_digest, archived_jobs.c.state + ", and archived").where(
         archived_jobs.c.job_id == bindparam("of_job", type_=Text)
     ),
-)
+).limit(1)
 
 
 def _known(connection: Connection, new: NewJob, queued: JobQueued, *, at: datetime) -> Admission:

@@ -321,3 +321,17 @@ def test_what_comes_again_while_it_is_being_archived_is_no_new_job(store: EventS
     thread.join()
     assert verdicts == [Verdict.DUPLICATE]
     assert (count(store, jobs), count(store, job_events), count(store, archived_jobs)) == (0, 0, 1)
+
+
+def test_what_is_here_and_archived_at_once_is_known_all_the_same(store: EventStore) -> None:
+    """A restored database was told of an archive just while the job came again: what comes next must not fail."""
+    job_id = live_through(store)
+    take_away(store, handed_in(store, job_id))
+    with store.read() as connection:
+        noted = dict(connection.execute(select(archived_jobs)).mappings().one())
+    with store.write() as connection:
+        connection.execute(archived_jobs.delete())
+    store.admit([new_job(job_id)])
+    with store.write() as connection:
+        connection.execute(archived_jobs.insert(), noted)
+    assert store.admit([new_job(job_id)])[0].verdict == Verdict.DUPLICATE
