@@ -16,7 +16,6 @@ from sqlalchemy import Connection, func, select, text
 
 from statemachine.anchor import Anchor, Key, Leaf, root
 from statemachine.store.anchors_schema import anchored_jobs, anchors
-from statemachine.store.projections import inserting
 from statemachine.store.schema import job_events
 
 MOST: Final = 10_000
@@ -28,6 +27,7 @@ _WRITERS: Final = text(
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
 _SERVER: Final = text("SELECT CAST(pg_postmaster_start_time() AS text)")
+_TURN: Final = text("SELECT pg_try_advisory_xact_lock(CAST(CAST('anchors' AS regclass) AS oid)::bigint)")
 
 
 class Horizon(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,8 +84,11 @@ def write(
 ) -> Anchor | None:
     """Anchor what stands behind the newest anchor, up to the settled position `up_to` and at most `most` events of it.
 
-    None where there is nothing to anchor, or another supervisor has been first. The caller owns the transaction.
+    None where there is nothing to anchor, or another supervisor is at it: nobody waits for one that was stopped in the
+    midst of it, for leases would wait as well. The caller owns the transaction.
     """
+    if connection.dialect.name == "postgresql" and not connection.scalar(_TURN):
+        return None
     last = newest(connection)
     above = 0 if last is None else last.up_to
     rows = connection.execute(
@@ -110,9 +113,7 @@ def write(
         key_id=None if key is None else key.id,
     )
     anchor = replace(anchor, root=root(anchor, leaves.values(), key))
-    inserted = inserting(connection.dialect.name, anchors).on_conflict_do_nothing().returning(anchors.c.sequence)
-    if connection.scalar(inserted, msgspec.structs.asdict(anchor)) is None:
-        return None
+    connection.execute(anchors.insert(), msgspec.structs.asdict(anchor))
     connection.execute(
         anchored_jobs.insert(),
         [{"anchor": anchor.sequence, **msgspec.structs.asdict(leaf)} for _, leaf in sorted(leaves.items())],
