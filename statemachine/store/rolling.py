@@ -15,7 +15,12 @@ from statemachine.store.views import worded
 
 DAY: Final = timedelta(days=1)
 GRACE: Final = timedelta(hours=1)
-"""A day is rolled up so long after its end. No transaction that writes into it may be open for longer."""
+"""A day is rolled up so long after its end, and when everybody has ended who wrote before it was over."""
+
+_WRITES_SINCE: Final = text(
+    "SELECT min(xact_start) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND backend_xid IS NOT NULL AND pid <> pg_backend_pid()"
+)
 
 MOMENTS: Final = ("queued_at", "finished_at", "ended_at", "at")
 """The columns of projections by whose day their rows are counted."""
@@ -61,8 +66,14 @@ def due(connection: Connection, now: datetime) -> list[datetime]:
         if oldest is None:
             return []
         first = midnight(oldest)
-    open_days = (midnight(now - GRACE) - first) // DAY
+    open_days = (midnight(_over(connection, now)) - first) // DAY
     return [*sorted(marked), *(first + DAY * number for number in range(max(0, open_days)))]
+
+
+def _over(connection: Connection, now: datetime) -> datetime:
+    """Whatever is written into a day before this leaves a mark. Whoever was stopped within a transaction left none."""
+    oldest = None if connection.dialect.name == "sqlite" else connection.scalar(_WRITES_SINCE)
+    return now - GRACE if oldest is None else min(now - GRACE, oldest)
 
 
 def roll(engine: Engine, now: datetime) -> Iterator[datetime]:

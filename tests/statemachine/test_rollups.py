@@ -231,6 +231,25 @@ def second(fresh_database: str) -> Iterator[EventStore]:
     opened.close()
 
 
+@pytest.mark.parametrize("fresh_database", ["postgresql"], indirect=True)
+def test_a_day_waits_for_who_was_stopped_while_writing_into_it(store: EventStore, second: EventStore) -> None:
+    """It wrote while the day was not over, so without a mark, and ends when it has long been."""
+    new = new_job()
+    store.admit([new])
+    job = store.load(new.job_id)
+    refused = decisions.give_up(job, error_class="permanent", error_type="X", message="m", now=store.now())
+    late = prepare(job, refused, worker_id=None, at=store.now())
+    ended = prepare(
+        late.after, decisions.finish(late.after, now=store.now(), notified=False), worker_id=None, at=store.now()
+    )
+    with second.write() as stopped:
+        append(stopped, [late])
+        append(stopped, [ended])
+        assert list(roll(store.engine, store.now() + 2 * DAY)) == []
+    assert list(roll(store.engine, store.now() + 2 * DAY))
+    check(store)
+
+
 def test_where_somebody_rolls_up_already_nothing_is_done(store: EventStore, second: EventStore) -> None:
     if store.engine.dialect.name == "sqlite":
         pytest.skip("there is one writer at a time")
