@@ -9,7 +9,9 @@ import msgspec
 from statemachine.job import Job
 from statemachine.states import TERMINAL
 from statemachine.store import EventStore
+from statemachine.store.against_anchors import verify_anchors
 from statemachine.store.codec import digest
+from statemachine.store.verify import verify
 from statemachine.table import REPLAY
 
 ONCE_A_RUN: Final = frozenset(
@@ -68,3 +70,10 @@ def check_projections(store: EventStore) -> None:
     """Made again from the events alone, they are what they were. Raises AssertionError."""
     changed = [rebuilt for rebuilt in store.rebuild() if rebuilt.changed]
     assert changed == [], f"the projections differ from the history: {changed}"
+
+
+def check_verified(store: EventStore) -> None:
+    """What `jobs verify` says of histories and anchors: nothing. Raises AssertionError."""
+    findings = [finding for batch in verify(store.engine) for one in batch for finding in one.findings]
+    findings += [finding for seen in verify_anchors(store.engine, keys=[]) for finding in seen.findings]
+    assert findings == [], f"verifying finds: {findings}"

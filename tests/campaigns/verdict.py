@@ -11,7 +11,7 @@ from statemachine.job import Job, Stored
 from statemachine.store.schema import dead_letters, job_leases, job_payloads, jobs
 from tests.campaigns.orders import REFUSED, Order
 from tests.campaigns.service import Service, Told
-from tests.invariants import check_history, check_projections, check_told
+from tests.invariants import check_history, check_projections, check_told, check_verified
 from workers.spool import sha256
 
 
@@ -76,6 +76,7 @@ def violations(service: Service, orders: Iterable[Order], told: Iterable[Told]) 
     }
     judge.that("stored files", same, files, stored)
     judge.that("rebuild", check_projections, store)
+    judge.that("verify", check_verified, store)
     return judge.found
 
 

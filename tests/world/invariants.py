@@ -12,7 +12,7 @@ from statemachine.job import Job
 from statemachine.states import State
 from statemachine.store.schema import dead_letters, job_leases, job_payloads
 from tests.fakes import nothing
-from tests.invariants import check_history, check_projections, check_told
+from tests.invariants import check_history, check_projections, check_told, check_verified
 from tests.world.house import Processes, World
 
 GOES_ON: Final = 2
@@ -56,6 +56,7 @@ def check(world: World) -> None:
             _check_assets(world, job)
             _check_durations(job)
         check_projections(world.plain)
+        check_verified(world.plain)
         _check_cancelled(world)
         _check_uploads(world)
         _check_spool(world)

@@ -14,7 +14,7 @@ from tests.campaigns.chaos.town import House, Town
 from tests.campaigns.orders import Order
 from tests.campaigns.service import Told
 from tests.campaigns.verdict import Judge, ended_well, same
-from tests.invariants import check_history, check_projections
+from tests.invariants import check_history, check_projections, check_verified
 from workers.spool import sha256
 
 
@@ -88,6 +88,7 @@ def _house(
             f"job {job_id}: refused writes that are shown", same, count, len(situation_of(store, job_id).rejected)
         )
     judge.that(f"{house.name}: rebuild", check_projections, store)
+    judge.that(f"{house.name}: verify", check_verified, store)
     return judge.found
 
 
