@@ -49,23 +49,24 @@ def roll_all(store: EventStore) -> list[datetime]:
     return list(roll(store.engine, store.now()))
 
 
-@pytest.mark.parametrize(("seed", "start"), [(1, START), (2, AHEAD), (3, AHEAD), (4, START)])
+@pytest.mark.parametrize(("seed", "start"), [(1, START), (2, AHEAD), (3, AHEAD)])
 def test_the_views_are_right_whenever_they_are_asked(store: EventStore, seed: int, start: datetime) -> None:
     """Clocks are set back, jobs requeued, rows damaged and rebuilt, days rolled up in between."""
     rolled: list[datetime] = []
 
     def meanwhile(at: EventStore, clock: SetClock, rng: Random) -> None:
         chance = rng.random()
-        if chance < 0.06:
-            clock.wait(rng.uniform(3_600, 140_000))
-        elif chance < 0.08:
-            clock.wait(-rng.uniform(3_600, 200_000))
+        if chance < 0.12:
+            clock.wait(rng.uniform(3_600, 100_000))
         elif chance < 0.14:
+            clock.wait(-rng.uniform(3_600, 200_000))
+        elif chance < 0.28:
             rolled.extend(roll_all(at))
-        elif chance < 0.16:
+        elif chance < 0.31:
             _damage(at, rng)
+            rolled.extend(roll_all(at))
             list(at.rebuild())
-        elif chance < 0.18:
+        elif chance < 0.33:
             check(at)
 
     walked = walk(store, seed, steps=400, start=start, meanwhile=meanwhile)
