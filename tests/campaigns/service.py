@@ -111,6 +111,7 @@ class Service:
             "OURVIDZ_DATABASE_URL": database_url,
             "OURVIDZ_REDIS_URL": redis_url,
             "OURVIDZ_LEASE_SECONDS": str(LEASE_SECONDS),
+            "OURVIDZ_ANCHOR_SECONDS": "1",
             "OURVIDZ_ON_MISSING_REFERENCE": "generate_without",
             "OURVIDZ_DEVICE": "cpu",
             "OURVIDZ_LOG_FORMAT": "json",

@@ -190,6 +190,7 @@ def _settings(plot: Plot, ports: Mapping[str, int], number: int) -> dict[str, st
         "SUPABASE_URL": f"http://127.0.0.1:{ports['storage']}",
         "SUPABASE_SERVICE_KEY": KEY,
         "OURVIDZ_LEASE_SECONDS": str(LEASE_SECONDS),
+        "OURVIDZ_ANCHOR_SECONDS": "1",
         "OURVIDZ_ENGINE": plot.engine,
         **plot.settings,
     }
