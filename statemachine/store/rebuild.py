@@ -24,8 +24,8 @@ class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
 
 def rebuild(engine: Engine, job_ids: Sequence[str] | None = None) -> Iterator[Rebuilt]:
     """Rebuild the given jobs, or all, in batches of one transaction each; what is yielded is committed."""
-    after = ""
-    while batch := _batch(engine, job_ids, after):
+    after, ordered = "", None if job_ids is None else sorted(set(job_ids))
+    while batch := _batch(engine, ordered, after):
         with transaction(engine) as connection:
             # The rows are locked first, so that no append slips between reading the events and writing the rows.
             connection.execute(select(jobs.c.id).where(jobs.c.id.in_(batch)).order_by(jobs.c.id).with_for_update())
@@ -35,10 +35,10 @@ def rebuild(engine: Engine, job_ids: Sequence[str] | None = None) -> Iterator[Re
         after = batch[-1]
 
 
-def _batch(engine: Engine, job_ids: Sequence[str] | None, after: str) -> list[str]:
-    """The next ids in order: of the given ones, or of all that have events or a row."""
-    if job_ids is not None:
-        return next_of(job_ids, after)
+def _batch(engine: Engine, ordered: Sequence[str] | None, after: str) -> Sequence[str]:
+    """The next ids: of the given ones, or of all that have events or a row."""
+    if ordered is not None:
+        return next_of(ordered, after)
     with reading(engine) as connection:
         return next_ids(connection, after)
 

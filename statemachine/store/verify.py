@@ -41,10 +41,10 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
 
 def verify(engine: Engine, job_ids: Sequence[str] | None = None) -> Iterator[list[Verified]]:
     """Look at the given jobs, or at all that anything tells of; a batch at a time, each on one snapshot."""
-    after = ""
+    after, ordered = "", None if job_ids is None else sorted(set(job_ids))
     while True:
         with reading(engine) as connection:
-            batch = next_ids(connection, after, _PLACES) if job_ids is None else next_of(job_ids, after)
+            batch = next_ids(connection, after, _PLACES) if ordered is None else next_of(ordered, after)
             done = list(_verify(connection, batch)) if batch else []
         if not batch:
             return
@@ -83,7 +83,7 @@ def since(connection: Connection, moment: datetime) -> list[str]:
     return sorted({job_id for statement in places for job_id in connection.scalars(statement)})
 
 
-def _verify(connection: Connection, batch: list[str]) -> Iterator[Verified]:
+def _verify(connection: Connection, batch: Sequence[str]) -> Iterator[Verified]:
     rows: dict[str, list[Any]] = {job_id: [] for job_id in batch}
     events = select(job_events).where(job_events.c.job_id.in_(batch))
     for row in connection.execute(events.order_by(job_events.c.job_id, job_events.c.version)):

@@ -1,5 +1,6 @@
 """Going through all jobs in the order of their ids, a batch at a time."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final
 
@@ -20,6 +21,7 @@ def next_ids(connection: Connection, after: str, columns: Sequence[Column[str]] 
     return sorted(found)[:BATCH]
 
 
-def next_of(job_ids: Sequence[str], after: str) -> list[str]:
-    """The same, of ids that are known."""
-    return sorted(job_id for job_id in set(job_ids) if job_id > after)[:BATCH]
+def next_of(ordered: Sequence[str], after: str) -> Sequence[str]:
+    """The same, of ids that are known, each once and in order."""
+    first = bisect_right(ordered, after)
+    return ordered[first : first + BATCH]
