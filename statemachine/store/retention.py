@@ -46,6 +46,13 @@ AT_ONCE: Final = 50
 
 _DOOR: Final = 1
 
+# The archive may be older than a restored database, in which this job was the last to be written to: the next event
+# would have its position on SQLite, where the newest anchor has counted already, and no anchor.
+_WITH_ANCHORED_END: Final = select(job_events.c.job_id).where(
+    job_events.c.position == select(func.max(job_events.c.position)).scalar_subquery(),
+    job_events.c.position <= select(func.max(anchors.c.up_to)).scalar_subquery(),
+)
+
 Rows = Mapping[Table, Sequence[Row]]
 
 
@@ -70,7 +77,7 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
 
     removed: list[str]
     left: list[str]
-    """They are not what was handed in: requeued, written to, or rebuilt since."""
+    """They are not what was handed in: requeued, written to, or rebuilt since. Or the newest event of all is theirs."""
 
 
 def choose(
@@ -134,7 +141,8 @@ def remove(connection: Connection, kept: Rows, *, archive: str, by: str, at: dat
     )
     theirs = _by_job(kept)
     ours = _by_job(read_rows(connection, sorted(here), tables=list(kept)))
-    going = {job_id for job_id in here if ours[job_id] == theirs[job_id]}
+    staying = connection.scalar(_WITH_ANCHORED_END)
+    going = {job_id for job_id in here if ours[job_id] == theirs[job_id] and job_id != staying}
     left = here - going
     if going:  # their days will be counted no more
         seal(connection, midnight(max(archived[job_id]["finished_at"] for job_id in going)) + DAY)
