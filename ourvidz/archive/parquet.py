@@ -67,7 +67,7 @@ def groups(path: Path) -> int:
     return int(pq.read_metadata(path).num_row_groups)
 
 
-def select_rows(path: Path, column: str, value: str) -> list[Row]:
-    """The rows where a column has that value."""
-    rows: list[Row] = pq.read_table(path, filters=[(column, "=", value)]).to_pylist()
+def select_rows(path: Path, column: str, first: str, last: str) -> list[Row]:
+    """The rows where a column is between the two, both of them included."""
+    rows: list[Row] = pq.read_table(path, filters=[(column, ">=", first), (column, "<=", last)]).to_pylist()
     return rows

@@ -133,6 +133,7 @@ history_app = typer.Typer(help="Old jobs, and their archives.", no_args_is_help=
 for name, history_command in (
     ("archive", history.archive),
     ("list", history.list_),
+    ("inspect", history.inspect),
     ("check", history.check),
     ("views", history.views),
 ):

@@ -1,4 +1,4 @@
-"""`history archive`, `list`, `check` and `views`: old jobs, and the archives that they go into."""
+"""`history archive`, `list`, `inspect`, `check` and `views`: old jobs, and the archives that they go into."""
 
 import getpass
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ import typer
 from ourvidz.cli.choosing import By, Json, States
 from ourvidz.cli.errors import CommandError
 from ourvidz.cli.face import face_of, note, say, say_json
+from ourvidz.cli.inspect import JobId
 from ourvidz.cli.progress import bar
 from ourvidz.cli.times import parse_time
 from ourvidz.exit_codes import ExitCode
@@ -135,6 +136,35 @@ def check(ctx: typer.Context, folder: Folder, as_json: Json = False) -> None:
     wrong = sum(len(one.wrong) for one in found)
     if wrong:
         raise CommandError(f"{plural(wrong, 'thing is', 'things are')} wrong, in {plural(len(found), 'archive')}")
+
+
+def inspect(
+    ctx: typer.Context,
+    folder: Folder,
+    job_id: JobId,
+    events: Annotated[bool, typer.Option("--events", help="Show the raw history too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell the story of one job that was archived, as `jobs inspect` told it when it had ended. Needs no database.
+
+    \b
+    Example:
+        ourvidz history inspect archives 1d0c
+        ourvidz history inspect archives 1d0c --json | jq .attempts
+    """
+    face = face_of(ctx)
+    with _explaining_pyarrow():
+        from ourvidz.archive.one_job import situation_in
+        from ourvidz.inspect.document import document
+
+        told = document(situation_in(_there(folder), job_id))
+    if as_json:
+        say_json(told)
+        return
+    from ourvidz.inspect.terminal import render
+
+    console = face.console()
+    console.print(render(told, width=console.width, events=events))
 
 
 def views(ctx: typer.Context, folder: Folder) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from ourvidz.archive.ages import Ages, parse
 from ourvidz.exit_codes import ExitCode
+from ourvidz.inspect.document import OF_THE_MOMENT
 from statemachine.states import State
 from statemachine.store import open_store
 from tests.archive.test_reading_archives import fail
@@ -61,6 +62,26 @@ def test_old_jobs_go_into_archives_and_are_found_there(base: Run, old: list[str]
         assert sorted(row[0] for row in duck.execute("SELECT job_id FROM completion_statistics").fetchall()) == sorted(
             old
         )
+
+
+def test_an_archived_job_is_inspected_as_it_was(base: Run, old: list[str], tmp_path: Path) -> None:
+    before = json.loads(base("jobs", "inspect", old[0], "--json").stdout)
+    told(base, "archive", "--to", "archives", "--older-than", "90d", "--payloads")
+    after = told(base, "inspect", "archives", old[0][:8])
+    assert before.keys() == after.keys()
+    assert {key: after[key] for key in before.keys() - OF_THE_MOMENT} == {
+        key: before[key] for key in before.keys() - OF_THE_MOMENT
+    }
+    assert "heron" in json.dumps(after)
+    (tmp_path / "ourvidz-data" / "ourvidz.sqlite").unlink()
+    shown = base("history", "inspect", "archives", old[1])
+    assert (shown.returncode, "Completed" in shown.stdout) == (0, True), shown.stderr
+    nobody = "f" * 36
+    fails(
+        base("history", "inspect", "archives", nobody),
+        ExitCode.UNKNOWN_JOB,
+        f"no job in {tmp_path}/archives has an id that begins with {nobody}",
+    )
 
 
 def test_the_setting_says_what_is_old(base: Run, old: list[str], tmp_path: Path) -> None:
