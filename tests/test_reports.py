@@ -29,7 +29,7 @@ from statemachine.store import EventStore, open_store
 from statemachine.store.facts import ATTEMPTS, CALLBACKS, DURATIONS, FAILURES, MODELS, USE, Fact
 from statemachine.store.rolling import DAY, midnight, roll, seal
 from tests.servers import _run, database_url
-from tests.statemachine.builders import live_through
+from tests.statemachine.builders import live_through, new_job
 from tests.statemachine.tallies import facts_of
 from tests.statemachine.walks import START, walk
 
@@ -336,6 +336,24 @@ def test_every_report_is_drawn_by_everything(walked: EventStore, theme: Theme, t
                 assert len(picture.convert("RGB").getcolors(1_000_000) or []) > 20  # something stands on it
             drawn += 1
     assert drawn > 40
+
+
+@pytest.mark.parametrize("fresh_database", ["sqlite"], indirect=True)
+def test_what_took_no_time_and_has_odd_names_is_drawn_too(store: EventStore, tmp_path: Path) -> None:
+    still = EventStore(store.engine, clock=SetClock(START), wakeups=store.wakeups)
+    live_through(still)
+    still.admit([new_job(user_id="$\\frac{", job_type="$$\n🦩")])
+    for report, by in (
+        (Report.LATENCY, None),
+        (Report.LATENCY, By.DAY),
+        (Report.USERS, None),
+        (Report.THROUGHPUT, By.TYPE),
+    ):
+        with still.read() as connection:
+            answer = ask(connection, report, Span(START - DAY, START + DAY), by)
+        draw(answer, tmp_path / "odd.png", Theme.DARK)
+        with Image.open(tmp_path / "odd.png") as picture:
+            assert picture.size == (1600, 896)
 
 
 @pytest.mark.parametrize("walked", ["sqlite"], indirect=True)

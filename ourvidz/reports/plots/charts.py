@@ -32,7 +32,7 @@ def stacks_over_time(axes: "Axes", shape: Shape, palette: Palette) -> None:
     _date_axis(axes, at, step)
     axes.set_ylim(0, (max(begun) or 1) * 1.06)
     axes.grid(axis="y")
-    _value_axis(axes, shape.form, max(begun), along="y")
+    _value_axis(axes, shape.form, max(begun))
 
 
 def stacks_by_name(axes: "Axes", shape: Shape, palette: Palette) -> None:
@@ -97,8 +97,6 @@ def legend(shape: Shape, palette: Palette, *, over_time: bool) -> list[tuple[str
     """Words and their colours: what the marks mean, where they do not say it themselves."""
     if not shape.stacked:
         return [] if over_time else [("● half of them   ▬ nine in ten   — 99 in a hundred", palette.good)]
-    if len(shape.series) == 1 and not shape.series[0].label:
-        return []
     return [
         (f"■ {one.label}", colour) for one, colour in zip(shape.series, colours(shape.series, palette), strict=True)
     ]
@@ -165,24 +163,23 @@ def _name_axis(axes: "Axes", names: list[str], palette: Palette) -> None:
     axes.set_ylim(max(len(names), 6) - 0.4, -0.6)  # few bars stay as thin as many
 
 
-def _value_axis(axes: "Axes", form: Form, most: float, *, along: str) -> None:
+def _value_axis(axes: "Axes", form: Form, most: float) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
-    axis = axes.yaxis if along == "y" else axes.xaxis
     told: Callable[[float], str] = duration if form is Form.SECONDS else Column("", "", form).told
     if form is Form.SECONDS:
         step = next((one for one in _STEPS if most / one <= 6), None)
-        axis.set_major_locator(MultipleLocator(step) if step else MaxNLocator(5))
+        axes.yaxis.set_major_locator(MultipleLocator(step) if step else MaxNLocator(5))
     else:
-        axis.set_major_locator(MaxNLocator(5, integer=True))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: told(round(value) if form is Form.COUNT else value)))
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: told(round(value) if form is Form.COUNT else value)))
 
 
 def _log_axis(axes: "Axes", shape: Shape, *, along: str) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     axis = axes.yaxis if along == "y" else axes.xaxis
-    values = [value for series in shape.series for value in series.values if value > 0]
+    values = [value for series in shape.series for value in series.values if not math.isnan(value)]
     low, high = min(values) / 1.4, max(values) * (1.4 if along == "y" else 2.0)
     (axes.set_ylim if along == "y" else axes.set_xlim)(low, high)
     ticks = [tick for tick in _FEW if low <= tick <= high]

@@ -1,5 +1,6 @@
 """What is drawn, before it is: which numbers of an answer, as which series, under which words."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -55,7 +56,8 @@ def _ended(answer: Answer) -> Shape:
 def _users(answer: Answer) -> Shape:
     total = answer.totals or {}
     if answer.by in (None, By.USER):
-        title = f"{_many(len(answer.rows), 'user')} queued {total['queued']:,} jobs"
+        queued = sum(row["queued"] > 0 for row in answer.rows)
+        title = f"{_many(queued, 'user')} queued {total['queued']:,} jobs"
         return Shape(title, _lines(answer), _ended(answer).series, Form.COUNT, True)
     title = f"{_many(total['users'], 'user')} queued {total['queued']:,} jobs"
     return Shape(title, _lines(answer), [_column(answer, "users", "users who queued jobs")], Form.COUNT, True)
@@ -81,11 +83,13 @@ def _latency(answer: Answer) -> Shape:
     title = (
         f"Half of the {what} took up to {brief(whole['p50_seconds'])}, nine in ten up to {brief(whole['p90_seconds'])}"
     )
-    series = [
-        Series(p, [row[f"{p}_seconds"] if row[f"{p}_seconds"] is not None else float("nan") for row in rows])
-        for p in ("p50", "p90", "p99")
-    ]
+    series = [Series(p, [_on_log(row[f"{p}_seconds"]) for row in rows]) for p in ("p50", "p90", "p99")]
     return Shape(title, [_named(row, answer.keys) for row in rows], series, Form.SECONDS, stacked=False)
+
+
+def _on_log(seconds: float | None) -> float:
+    """A logarithm has no place for nothing: it is drawn as the least that is measured."""
+    return math.nan if seconds is None else max(seconds, 0.001)
 
 
 def _trouble(answer: Answer) -> Shape:

@@ -74,5 +74,6 @@ def settings(palette: Palette) -> Any:
         "ytick.minor.size": 0,
         "font.size": 10,
         "font.family": "DejaVu Sans",
+        "text.parse_math": False,  # a name may have any sign in it
         "svg.hashsalt": "ourvidz",  # the same report is the same file
     }
