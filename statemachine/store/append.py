@@ -61,9 +61,9 @@ def append(connection: Connection, group: list[Sealed]) -> list[Job | Conflict]:
     if winners:
         write_events(connection, [row for sealed in winners for row in sealed.rows])
         write_details(connection, [(sealed.before, sealed.after) for sealed in winners])
-        left = [sealed.before.finished_at for sealed in winners if sealed.before.finished_at is not None]
-        if left:
-            touch(connection, left)  # a requeued job no longer ended on that day
+        requeued = [s.before.finished_at for s in winners if s.before.finished_at and not s.after.finished_at]
+        if requeued:
+            touch(connection, requeued)  # they ended on that day no longer
         _follow_leases(connection, winners)
         for sealed in winners:
             if sealed.personal is not None:
