@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _ORDINALS: Final = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
@@ -81,6 +81,11 @@ def size(number: float) -> str:
 def printable(text: str) -> str:
     """Foreign text without what could steer a terminal; each such character becomes U+FFFD."""
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
+
+
+def escaped(document: str) -> str:
+    """JSON with the same characters as `\\u009b`, which is what it was for whoever reads it."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
 
 
 def clause(text: str, at_most: int = 160) -> str:

@@ -192,6 +192,17 @@ def test_a_refused_payload_is_kept_as_a_job_that_can_be_inspected(base: Run) -> 
     assert json.loads(base("jobs", "inspect", job_id, "--json").stdout)["outcome"] == "failed"
 
 
+def test_a_prompt_cannot_steer_the_terminal_of_whoever_looks_at_a_document(base: Run) -> None:
+    """The 8-bit twins of ESC [ too, which JSON itself lets through, and what turns the direction of writing."""
+    prompt = "a \x1b[31mheron\x9b2J at \x7f\u202e dawn\u2028 🦩"
+    job_id = submit(base, "--prompt", prompt)
+    shown = base("jobs", "inspect", job_id, "--json").stdout
+    assert json.loads(shown)["prompt"] == prompt
+    assert not {"\x1b", "\x9b", "\x7f", "\u202e", "\u2028"} & set(shown)
+    page = base("jobs", "inspect", job_id).stdout
+    assert not {"\x1b", "\x9b", "\x7f", "\u202e", "\u2028"} & set(page)
+
+
 def test_a_dead_letter_is_refused_while_bad_and_requeued_once_when_mended(base: Run, tmp_path: Path) -> None:
     done = base("jobs", "submit", "-", stdin='{"type": "sdxl_image_fast"}')
     assert (done.returncode, done.stdout) == (ExitCode.REFUSED, "")

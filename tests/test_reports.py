@@ -438,6 +438,15 @@ class TestCommand:
         opened.close()
         assert days == 3
 
+    def test_a_short_span_waits_for_no_rollup(self, capsys: pytest.CaptureFixture[str], url: str) -> None:
+        for arguments in (["--since", "30h"], ["--since", "9d", "--by", "hour"]):
+            code, out, _ = self.run(capsys, url, "throughput", "--format", "json", *arguments)
+            assert (code, json.loads(out)["totals"]["completed"]) == (0, 0 if "30h" in arguments else 3)
+        opened = open_store(url)
+        with opened.read() as connection:
+            assert connection.execute(text("SELECT COUNT(*) FROM rollup_output")).scalar_one() == 0
+        opened.close()
+
     def test_an_empty_span_says_so(self, capsys: pytest.CaptureFixture[str], url: str) -> None:
         code, out, _ = self.run(capsys, url, "failures")
         assert (code, "Nothing of it happened" in out) == (0, True)
@@ -453,8 +462,12 @@ class TestCommand:
             (["models", "--by", "type", "--since", "60d"], "over at most 31 days at once"),
             (["throughput", "--since", "1d", "--until", "2d"], "--since 1d is not before --until 2d"),
             (["throughput", "--plot", "x.pdf"], "ends in .png or .svg"),
-            (["nonsense"], "nonsense"),
+            (["throughput", "--theme", "dark"], "--theme says how --plot draws"),
+            (["nonsense"], "'REPORT': 'nonsense' is not one of"),
             (["throughput", "--since", "soon"], "a time is wanted as"),
+            (["throughput", "--since", "0001-01-01"], "a line for each day, of at most 3,660 days at once"),
+            (["throughput", "--since", "999999d"], "'999999d' is a time before the year 1"),
+            (["throughput", "--since", "0001-01-01T00:00+14:00"], "is a time before the year 1"),
         ],
     )
     def test_what_cannot_be_asked_so_is_said(
@@ -472,8 +485,16 @@ class TestCommand:
         assert (code, f"drawn into {file}" in error) == (0, True)
         assert "throughput by day" in out
         assert file.read_bytes().startswith(b"\x89PNG")
-        code, _, error = self.run(capsys, url, "throughput", "--plot", str(tmp_path / "nowhere" / "out.png"))
-        assert (code, "No such file" in error) == (1, True)
+
+    def test_a_plot_that_cannot_be_written_is_refused_before_anything_is_counted(
+        self, capsys: pytest.CaptureFixture[str], url: str, tmp_path: Path
+    ) -> None:
+        nowhere, folder = tmp_path / "nowhere", tmp_path / "folder.png"
+        folder.mkdir()
+        answer = self.run(capsys, url, "throughput", "--plot", str(nowhere / "out.png"))
+        assert answer == (1, "", f"{nowhere}: there is no such folder\n")
+        answer = self.run(capsys, url, "throughput", "--plot", str(folder))
+        assert answer == (1, "", f"{folder}: this is a folder, and a file is wanted\n")
 
     def test_of_archived_jobs_whole_days_are_known(
         self, capsys: pytest.CaptureFixture[str], url: str, store: EventStore

@@ -7,6 +7,7 @@ import typer
 
 from ourvidz.cli.errors import CommandError
 from ourvidz.cli.face import explaining_url, face_of, note, say, sqlite_file
+from ourvidz.cli.targets import check_target
 from ourvidz.exit_codes import ExitCode
 from ourvidz.masking import mask
 from ourvidz.wording import size
@@ -70,6 +71,7 @@ def backup(
         raise CommandError("a PostgreSQL is backed up by pg_dump: see docs/backup.md", ExitCode.USAGE)
     if not source.exists():
         raise CommandError(f"there is no database at {source} yet", ExitCode.OLD_SCHEMA)
+    check_target(file)
     import sqlite3
 
     from ourvidz.backup import CopyDamaged, back_up

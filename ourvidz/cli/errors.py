@@ -60,6 +60,7 @@ def _usage(error: Exception) -> tuple[list[str], int]:
     context = getattr(error, "ctx", None)
     path = getattr(context, "command_path", "ourvidz")
     said = str(error.format_message() if hasattr(error, "format_message") else error)
+    said = said.replace("Value error, ", "", 1)  # what typer's converter puts before its own sentences
     if type(error).__name__ == "NoArgsIsHelpError":
         return [said], ExitCode.USAGE
     return [f"{clause(said, 400)} (see `{path} --help`)"], ExitCode.USAGE

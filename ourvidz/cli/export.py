@@ -8,6 +8,7 @@ import typer
 from ourvidz.cli.choosing import Json
 from ourvidz.cli.face import face_of, note, say, say_json
 from ourvidz.cli.inspect import JobId
+from ourvidz.cli.targets import check_target
 
 if TYPE_CHECKING:
     from ourvidz.exporting import Exported
@@ -39,6 +40,8 @@ def export(
     from ourvidz.inspect.reading import situation_of
     from statemachine.store.reading import personal
 
+    if output is not None:
+        check_target(output)
     face = face_of(ctx)
     bucket = None if without_personal else wiring.storage(face.settings())
     with face.store() as store:

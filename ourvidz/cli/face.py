@@ -16,6 +16,7 @@ import typer
 from ourvidz import layers
 from ourvidz.layers import SettingsError
 from ourvidz.masking import mask
+from ourvidz.wording import escaped
 from statemachine.errors import SchemaMismatch
 
 if TYPE_CHECKING:  # each of these costs 0.1 to 0.3 s, and `--help` needs none of them
@@ -116,9 +117,9 @@ def note(text: str) -> None:
     print(text, file=sys.stderr)  # noqa: T201  # this is the command line
 
 
-def say_json(document: Any) -> None:
-    """A document for programs."""
-    say(json.dumps(document, ensure_ascii=False, indent=2))
+def say_json(document: Any, *, indent: int | None = 2) -> None:
+    """A document for programs; nothing foreign in it steers the terminal of a person who looks at it."""
+    say(escaped(json.dumps(document, ensure_ascii=False, indent=indent)))
 
 
 def _verbose(ctx: typer.Context, value: bool) -> None:

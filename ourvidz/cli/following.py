@@ -1,12 +1,11 @@
 """`jobs inspect --follow`: the page as it changes, until the job is finished."""
 
-import json
 import sys
 from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from ourvidz.cli.face import Face, say
+from ourvidz.cli.face import Face, say, say_json
 from ourvidz.wording import clock, printable
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ def follow_job(face: Face, store: "EventStore", prefix: str, *, events: bool, as
     looks = _looks(face, store, prefix)
     if as_json:
         for told in _changes(looks):
-            say(json.dumps(told, ensure_ascii=False))
+            say_json(told, indent=None)
             sys.stdout.flush()
     elif sys.stdout.isatty():
         _draw(face, looks, events=events)

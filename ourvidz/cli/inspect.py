@@ -8,9 +8,10 @@ import typer
 from ourvidz.cli.choosing import Json
 from ourvidz.cli.errors import CommandError
 from ourvidz.cli.face import Face, face_of, note, say, say_json
+from ourvidz.cli.targets import check_target
 from ourvidz.cli.times import parse_time
 from ourvidz.exit_codes import ExitCode
-from ourvidz.wording import plural
+from ourvidz.wording import plural, printable
 
 if TYPE_CHECKING:
     from ourvidz.inspect.situation import Situation
@@ -51,6 +52,8 @@ def inspect(
         raise typer.BadParameter("--follow shows what goes on: it goes neither with --at nor with --html")
     if html is not None and as_json:
         raise typer.BadParameter("--html and --json are two forms of one document: choose one of them")
+    if html is not None:
+        check_target(html)
     face = face_of(ctx)
     with face.store() as store:
         if follow:
@@ -86,7 +89,7 @@ def why(ctx: typer.Context, job_id: JobId, at: At = None, as_json: Json = False)
     if as_json:
         say_json(told)
     else:
-        say(told["why"]["said"])
+        say(printable(told["why"]["said"]))
 
 
 def _write(face: Face, told: dict[str, Any], path: Path, *, events: bool) -> None:

@@ -11,6 +11,7 @@ import typer
 from ourvidz.cli.errors import CommandError
 from ourvidz.cli.face import face_of, note, say, say_json
 from ourvidz.cli.progress import bar
+from ourvidz.cli.targets import check_target
 from ourvidz.cli.times import parse_time
 from ourvidz.exit_codes import ExitCode
 from ourvidz.reports.names import By, Report, Theme
@@ -50,8 +51,9 @@ def report(
         Path | None, typer.Option(help="Draw it as well, into this file: .png or .svg.", metavar="FILE")
     ] = None,
     theme: Annotated[
-        Theme, typer.Option(help="The ground that it is drawn for.", metavar="|".join(Theme))
-    ] = Theme.LIGHT,
+        Theme | None,
+        typer.Option(help="The ground that it is drawn for.", metavar="|".join(Theme), show_default="light"),
+    ] = None,
 ) -> None:
     """Tell what all jobs together did: throughput, latency, failures, retries, workers, users, models, callbacks, cost.
 
@@ -67,13 +69,18 @@ def report(
     face = face_of(ctx)
     if plot is not None and plot.suffix.lower() not in (".png", ".svg"):
         raise typer.BadParameter(f"--plot wants a file that ends in .png or .svg, got {plot}")
+    if plot is not None:
+        check_target(plot)
+    elif theme is not None:
+        raise typer.BadParameter("--theme says how --plot draws: give both")
     with face.store() as store:
         from ourvidz.reports.catalogue import ask
         from ourvidz.reports.span import Unanswerable
 
         now = store.now()
         span = _span(since, until, now)
-        _bring_up_to_date(store, now)
+        if by is not By.HOUR and span.whole_days:
+            _bring_up_to_date(store, now)
         try:
             with store.read() as connection:
                 answer = ask(connection, which, span, by)
@@ -96,7 +103,7 @@ def report(
         from ourvidz.reports.plots.drawing import draw
 
         try:
-            draw(answer, plot, theme)
+            draw(answer, plot, theme or Theme.LIGHT)
         except ModuleNotFoundError as error:
             raise CommandError(f"--plot needs the package {error.name}: pip install 'ourvidz[reports]'") from error
         note(f"drawn into {plot}")

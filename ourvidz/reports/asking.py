@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from ourvidz.reports.answer import Answer, Row
 from ourvidz.reports.columns import Column, name, user
 from ourvidz.reports.names import By, Report
-from ourvidz.reports.span import COUNTED_DAYS, DAY, Span, Unanswerable
+from ourvidz.reports.span import COUNTED_DAYS, DAY, LISTED_DAYS, Span, Unanswerable
 from statemachine.store.counting import Count, counted, sealed_until, spread
 from statemachine.store.facts import Fact
 from statemachine.store.rolling import midnight
@@ -67,6 +67,11 @@ class Asking:
         if not wanted.kept and self.span.ends - self.span.begins > DAY * COUNTED_DAYS:
             raise Unanswerable(
                 f"{self.report} by {self.by} is counted job by job, over at most {COUNTED_DAYS} days at once: "
+                "name a shorter span with --since and --until"
+            )
+        if self.by is By.DAY and self.span.ends - self.span.begins > DAY * LISTED_DAYS:
+            raise Unanswerable(
+                f"{self.report} by day has a line for each day, of at most {LISTED_DAYS:,} days at once: "
                 "name a shorter span with --since and --until"
             )
         sealed = sealed_until(self.connection)

@@ -5,10 +5,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from ourvidz.reports.names import By
+from statemachine.store.counting import whole_days
 
 DAY: Final = timedelta(days=1)
 COUNTED_DAYS: Final = 31
 """What rollups do not answer is counted job by job, over no more days than this."""
+LISTED_DAYS: Final = 3660
+"""A report by day has a line for each, of no more days than this."""
 
 
 class Unanswerable(Exception):
@@ -37,6 +40,12 @@ class Span:
     def seconds(self) -> float:
         """How long it is."""
         return (self.ends - self.begins).total_seconds()
+
+    @property
+    def whole_days(self) -> bool:
+        """Whether a day lies in it from its midnight to the next: such a day is read from rollups."""
+        first, last = whole_days(self.begins, self.ends)
+        return first < last
 
     def moments(self, unit: str) -> list[str]:
         """Every day or hour in it, as facts name them."""
