@@ -48,6 +48,11 @@ def sealed_until(connection: Connection) -> datetime:
     return sealed
 
 
+def whole_days(begins: datetime, ends: datetime) -> tuple[datetime, datetime]:
+    """The midnights between which whole days lie, read from rollups; the second is not later where there is none."""
+    return midnight(begins + DAY - timedelta(microseconds=1)), midnight(ends)
+
+
 def counted(connection: Connection, wanted: Count) -> list[Row]:
     """The sums of the fact, a row for each group of which there is something."""
     statement, values = _statement(wanted)
@@ -67,7 +72,7 @@ def spread(connection: Connection, wanted: Count, *, over: str, of: str) -> list
 
 def _statement(wanted: Count) -> tuple[str, dict[str, Any]]:
     fact, groups = wanted.fact, wanted.groups
-    first, last = midnight(wanted.begins + DAY - timedelta(microseconds=1)), midnight(wanted.ends)
+    first, last = whole_days(wanted.begins, wanted.ends)
     values: dict[str, Any] = {f"only_{name}": value for name, value in wanted.only.items() if value is not None}
     conditions = [
         f"{name} IS NULL" if value is None else f"{name} = :only_{name}" for name, value in wanted.only.items()
