@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -14,7 +14,7 @@ from statemachine.job import Job
 from statemachine.store import EventStore
 from statemachine.store.against_anchors import Seen, Tail, first_since, known_of, tail, verify_anchors, verify_some
 from statemachine.store.reading import jobs_by_id
-from statemachine.store.verify import Verified, since, verify
+from statemachine.store.verify import LATE, Verified, since, verify
 from workers.asset_check import AssetCheck
 from workers.content_check import content_findings
 from workers.ports import Bucket
@@ -23,11 +23,16 @@ _LOGGED: Final = re.compile(r"anchor\W.{0,20}?(?<![0-9a-f])(\d{1,9}):([0-9a-f]{6
 
 
 class Looked(msgspec.Struct, kw_only=True):
-    """What was looked at so far. `unproven` anchors have a key that is not at hand; `not_asked` is of files."""
+    """What was looked at so far.
+
+    `late` are events that had waited long for their anchor; `unproven` anchors have a key that is not at hand;
+    `not_asked` is of files.
+    """
 
     jobs: int = 0
     archived: int = 0
     events: int = 0
+    late: int = 0
     anchors: int = 0
     unproven: int = 0
     files: int = 0
@@ -37,7 +42,8 @@ class Looked(msgspec.Struct, kw_only=True):
 class Verifying:
     """One verification. What is wrong is yielded as it is found, a batch at a time; `looked` grows with it.
 
-    Files are looked at where `bucket` is given, and roots with `keys` or without; `logged` is what a log says of them.
+    Files are looked at where `bucket` is given. `keys` must have made the anchors from `keyed_from` on, one of which is
+    made every `anchor_seconds`; `logged` is what a log says of them.
     """
 
     def __init__(
@@ -46,33 +52,35 @@ class Verifying:
         *,
         bucket: Bucket | None = None,
         keys: Sequence[Key] = (),
+        keyed_from: int = 1,
         logged: Mapping[int, frozenset[str]] | None = None,
+        anchor_seconds: float = 60.0,
     ) -> None:
         self._store = store
         self._keys = keys
+        self._keyed_from = keyed_from
+        self._patience = max(LATE, timedelta(seconds=2 * anchor_seconds))
         self._logged = logged
         self._files = None if bucket is None else AssetCheck(bucket, self._moved)
         self.looked = Looked()
 
     def everything(self) -> Iterator[list[Finding]]:
         """All that the database tells of."""
-        for batch in verify(self._store.engine):
+        for batch in verify(self._store.engine, patience=self._patience):
             yield self._jobs(batch)
-        for seen in verify_anchors(self._store.engine, keys=self._keys, logged=self._logged):
-            yield self._anchor(seen)
+        yield from self._chain(first=1)
 
     def since(self, moment: datetime) -> Iterator[list[Finding]]:
         """Jobs that were queued or have changed since then, and the anchors that were made since."""
         with self._store.read() as connection:
             job_ids, first = since(connection, moment), first_since(connection, moment)
-        for batch in verify(self._store.engine, job_ids):
+        for batch in verify(self._store.engine, job_ids, patience=self._patience):
             yield self._jobs(batch)
-        for seen in verify_anchors(self._store.engine, keys=self._keys, first=first, logged=self._logged):
-            yield self._anchor(seen)
+        yield from self._chain(first=first)
 
     def one(self, job_id: str) -> Iterator[list[Finding]]:
         """One job, and the anchors that cover it."""
-        for batch in verify(self._store.engine, [job_id]):
+        for batch in verify(self._store.engine, [job_id], patience=self._patience):
             yield self._jobs(batch)
         with self._store.read() as connection:
             covering = [known.anchor for known in known_of(connection, [job_id])[job_id]]
@@ -89,11 +97,17 @@ class Verifying:
         self.looked.jobs += len(batch)
         self.looked.archived += sum(verified.archived for verified in batch)
         self.looked.events += sum(verified.events for verified in batch)
+        self.looked.late += sum(verified.late for verified in batch)
         findings += [found for verified in batch for found in content_findings(verified.job, verified.payload)]
         if self._files is not None:
             findings += self._files.check([(verified.job, verified.uploads) for verified in batch])
             self.looked.files, self.looked.not_asked = self._files.looked_at, self._files.not_asked
         return findings
+
+    def _chain(self, *, first: int) -> Iterator[list[Finding]]:
+        engine, keyed_from = self._store.engine, self._keyed_from
+        for seen in verify_anchors(engine, keys=self._keys, keyed_from=keyed_from, first=first, logged=self._logged):
+            yield self._anchor(seen)
 
     def _anchor(self, seen: Seen) -> list[Finding]:
         self.looked.anchors += seen.there

@@ -19,6 +19,7 @@ from ourvidz.verifying import Verifying, finding_document, roots_in, sentence
 from statemachine import decisions
 from statemachine import events as e
 from statemachine.admission import NewJob
+from statemachine.anchor import Key
 from statemachine.finding import Finding, Wrong
 from statemachine.job import Job
 from statemachine.store import EventStore, open_store
@@ -277,6 +278,14 @@ class TestChoosing:
         found = [one for batch in verifying.since(store.now() - timedelta(days=1)) for one in batch]
         assert [(one.kind, one.job_id) for one in found] == [(Wrong.CUT, new.id)]
 
+    @pytest.mark.parametrize(("anchor_seconds", "late"), [(60.0, 1), (3600.0, 0)])
+    def test_what_was_anchored_late_is_told(self, store: EventStore, anchor_seconds: float, late: int) -> None:
+        asked(store)
+        forging.anchor(store, at=store.now() + timedelta(hours=1, minutes=1))
+        verifying = Verifying(store, anchor_seconds=anchor_seconds)
+        assert wrong(verifying) == []
+        assert verifying.looked.late == late
+
     def test_what_is_not_anchored_is_told(self, store: EventStore, bucket: MemoryBucket) -> None:
         verifying = Verifying(store)
         assert verifying.tail().events == 0
@@ -347,6 +356,22 @@ class TestCommand:
             1,
             "anchor 1: it is not there, and the log has it [anchor]",
         )
+
+    def test_the_key_has_made_all_anchors_from_the_one_that_is_named(self, base: Run, tmp_path: Path) -> None:
+        submit(base)
+        store = open_store(f"sqlite:///{tmp_path}/ourvidz-data/ourvidz.sqlite")
+        forging.anchor(store)
+        submit(base)
+        forging.anchor(store, key=Key(secret=b"a-key-that-is-long-enough"), at=store.now() + timedelta(days=1))
+        store.close()
+        key = {"OURVIDZ_ANCHOR_KEY": "a-key-that-is-long-enough"}
+        done = base("jobs", "verify", **key)
+        said = "anchor 1: it was made without the key that is set here [anchor]"
+        assert (done.returncode, done.stdout.splitlines()[0]) == (1, said)
+        done = base("jobs", "verify", "--keyed-from", "2", **key)
+        assert done.returncode == 0
+        assert done.stdout.splitlines()[1:] == ["anchored late, so that nothing vouches for the time before: 1 event"]
+        assert base("jobs", "verify").stdout.splitlines()[-1].endswith("not proven: 1 anchor")
 
     def test_an_id_stands_alone(self, base: Run) -> None:
         assert base("jobs", "verify", "7f3a", "--since", "2h").returncode == ExitCode.USAGE

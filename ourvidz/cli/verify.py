@@ -38,6 +38,10 @@ def verify(
         Path | None,
         typer.Option(help="A log of supervisors: the anchors must be those that it tells of.", metavar="FILE"),
     ] = None,
+    keyed_from: Annotated[
+        int,
+        typer.Option(help="The first anchor made with the key, where others were before.", min=1, metavar="N"),
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Say whether the history is what was written: each event, each table, each anchor, each file.
@@ -65,7 +69,14 @@ def verify(
     wrong: list[Finding] = []
     with face.store() as store:
         bucket = None if no_assets else wiring.storage(settings)
-        verifying = Verifying(store, bucket=bucket, keys=wiring.anchor_keys(settings), logged=logged)
+        verifying = Verifying(
+            store,
+            bucket=bucket,
+            keys=wiring.anchor_keys(settings),
+            keyed_from=keyed_from,
+            logged=logged,
+            anchor_seconds=settings.anchor_seconds,
+        )
         for finding in _found(store, verifying, job_id, since):
             wrong.append(finding)
             if not as_json:
@@ -123,6 +134,8 @@ def _summary(looked: "Looked", rest: "Tail", seconds: float) -> str:
     lines = [f"looked at {listed(parts)} in {duration(seconds)}"]
     if looked.archived:
         lines.append(f"archived, so that their events are not here: {plural(looked.archived, 'job')}")
+    if looked.late:
+        lines.append(f"anchored late, so that nothing vouches for the time before: {plural(looked.late, 'event')}")
     if looked.unproven:
         lines.append(f"made with a key that is not set here, so not proven: {plural(looked.unproven, 'anchor')}")
     if looked.not_asked:

@@ -1,7 +1,7 @@
 """Histories and anchors held against each other."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -19,9 +19,10 @@ BATCH: Final = 20
 
 
 class Known(Leaf, frozen=True, kw_only=True):
-    """What an anchor knows of a job."""
+    """What an anchor knows of a job, and when it was made."""
 
     anchor: int
+    at: datetime | None
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +43,8 @@ class Tail(msgspec.Struct, frozen=True, kw_only=True):
 def known_of(connection: Connection, job_ids: Sequence[str]) -> dict[str, list[Known]]:
     """What the anchors know of these jobs, in the order of their versions."""
     known: dict[str, list[Known]] = {job_id: [] for job_id in job_ids}
-    statement = select(anchored_jobs).where(anchored_jobs.c.job_id.in_(job_ids))
+    made = anchored_jobs.join(anchors, anchors.c.sequence == anchored_jobs.c.anchor, isouter=True)
+    statement = select(anchored_jobs, anchors.c.at).select_from(made).where(anchored_jobs.c.job_id.in_(job_ids))
     for row in connection.execute(statement.order_by(anchored_jobs.c.job_id, anchored_jobs.c.version)).mappings():
         known[row["job_id"]].append(Known(**row))
     return known
@@ -71,16 +73,30 @@ def contradictions(job_id: str, rows: Sequence[Any], known: Sequence[Known], up_
             break
 
 
+def late(rows: Sequence[Any], known: Sequence[Known], limit: timedelta) -> int:
+    """How many events had waited longer than that for their anchor: whoever cut anchors off had them made again."""
+    waited, before = 0, 0
+    for one in known:
+        if one.at is not None:
+            waited += sum(before < row.version <= one.version and one.at - row.at > limit for row in rows)
+        before = one.version
+    return waited
+
+
 def verify_anchors(
     engine: Engine,
     *,
     keys: Sequence[Key],
+    keyed_from: int = 1,
     first: int = 1,
     logged: Mapping[int, frozenset[str]] | None = None,
 ) -> Iterator[Seen]:
-    """Check the chain from anchor `first` to its end, a batch at a time. `logged` are the roots that a log tells of."""
+    """Check the chain from anchor `first` to its end, a batch at a time.
+
+    With `keys`, one of them must have made each anchor from `keyed_from` on. `logged` are the roots that a log has.
+    """
     before: Anchor | None = None
-    at_hand = dict(logged or {})
+    at_hand, unkeyed = dict(logged or {}), False
     while True:
         with reading(engine) as connection:
             if before is None:
@@ -90,7 +106,9 @@ def verify_anchors(
             done = []
             for anchor, leaves in batch:
                 said = at_hand.pop(anchor.sequence, None)
-                done.append(_seen(before, anchor, leaves, keys=keys, logged=said))
+                without = bool(keys) and anchor.key_id is None and anchor.sequence >= keyed_from
+                done.append(_seen(before, anchor, leaves, keys=keys, unkeyed=without and not unkeyed, logged=said))
+                unkeyed = without  # of many in a row the first is named
                 before = anchor
         yield from done
         if not batch:
@@ -98,7 +116,10 @@ def verify_anchors(
     with reading(engine) as connection:
         empty = tail(connection).events == 0
     cut = [sequence for sequence in sorted(at_hand) if sequence >= first]
-    findings = [*_end(before, keys, empty=empty), *(_wrong(one, "it is not there, and the log has it") for one in cut)]
+    findings = [
+        *_end(before, keys, keyed_from, empty=empty),
+        *(_wrong(one, "it is not there, and the log has it") for one in cut),
+    ]
     yield Seen(there=False, findings=findings)
 
 
@@ -150,7 +171,13 @@ def _leaves(connection: Connection, sequences: Sequence[int]) -> dict[int, list[
 
 
 def _seen(
-    before: Anchor | None, anchor: Anchor, leaves: list[Leaf], *, keys: Sequence[Key], logged: frozenset[str] | None
+    before: Anchor | None,
+    anchor: Anchor,
+    leaves: list[Leaf],
+    *,
+    keys: Sequence[Key],
+    unkeyed: bool,
+    logged: frozenset[str] | None,
 ) -> Seen:
     findings = []
     wanted = 1 if before is None else before.sequence + 1
@@ -158,7 +185,9 @@ def _seen(
         findings.append(_wrong(wanted, f"{gone('anchor', wanted, anchor.sequence - 1)} missing"))
     elif (anchor.previous, anchor.above) != (("", 0) if before is None else (before.root, before.up_to)):
         findings.append(_wrong(anchor.sequence, "it does not follow from the anchor before it"))
-    if before is not None and before.key_id is not None and anchor.key_id is None:
+    if unkeyed:
+        findings.append(_wrong(anchor.sequence, "it was made without the key that is set here"))
+    elif not keys and before is not None and before.key_id is not None and anchor.key_id is None:
         findings.append(_wrong(anchor.sequence, "it was made without a key, and the one before it with one"))
     if logged is not None and logged != {anchor.root}:
         findings.append(_wrong(anchor.sequence, "the log has another root for it"))
@@ -180,12 +209,12 @@ def _proof(anchor: Anchor, leaves: list[Leaf], keys: Sequence[Key]) -> tuple[lis
     return [_wrong(anchor.sequence, "its root is not that of what it says and covers")], False
 
 
-def _end(last: Anchor | None, keys: Sequence[Key], *, empty: bool) -> Iterator[Finding]:
-    """What only the end of the chain shows: somebody without the key may have made all of it anew, or none."""
+def _end(last: Anchor | None, keys: Sequence[Key], keyed_from: int, *, empty: bool) -> Iterator[Finding]:
+    """What only the end of the chain shows: somebody without the key may have taken away all that was made with it."""
     if last is None and keys and not empty:
         yield _wrong(1, "there is none, though a key is set here to make them with")
-    elif last is not None and keys and last.key_id is None:
-        yield _wrong(last.sequence, "the newest anchor was made without the key that is set here")
+    elif last is not None and keys and last.sequence < keyed_from:
+        yield _wrong(keyed_from, "it is not there, and is said to be the first that was made with the key")
 
 
 def _wrong(sequence: int, said: str) -> Finding:

@@ -1,7 +1,7 @@
 """Verifying: each job's history against itself, against its projections and against the anchors."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, select
 from statemachine.errors import UnknownJob
 from statemachine.finding import Finding, Wrong
 from statemachine.job import Job
-from statemachine.store.against_anchors import Known, contradictions, known_of
+from statemachine.store.against_anchors import Known, contradictions, known_of, late
 from statemachine.store.anchors import newest
 from statemachine.store.anchors_schema import anchored_jobs, anchors
 from statemachine.store.archive_schema import archived_jobs, archives
@@ -21,6 +21,7 @@ from statemachine.store.reading import resolve
 from statemachine.store.schema import Row, job_events, job_payloads, jobs
 from statemachine.store.walking import EVERYWHERE, next_ids, next_of
 
+LATE: Final = timedelta(hours=1)
 _PLACES: Final = (*EVERYWHERE, anchored_jobs.c.job_id)
 """Where a job may be found, though somebody has removed it from the others."""
 
@@ -28,24 +29,31 @@ _PLACES: Final = (*EVERYWHERE, anchored_jobs.c.job_id)
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
     """One job was looked at. `job` is what its history adds up to, as far as it can be read.
 
-    `payload` is its row in `job_payloads`, for who knows what digests are made of.
+    `late` of its events were anchored late; `payload` is its row in `job_payloads`, for who knows what digests are made
+    of.
     """
 
     job: Job
     events: int = 0
+    late: int = 0
     archived: bool = False
     uploads: list[Upload] = []
     payload: Row | None = None
     findings: list[Finding]
 
 
-def verify(engine: Engine, job_ids: Sequence[str] | None = None) -> Iterator[list[Verified]]:
-    """Look at the given jobs, or at all that anything tells of; a batch at a time, each on one snapshot."""
+def verify(
+    engine: Engine, job_ids: Sequence[str] | None = None, *, patience: timedelta = LATE
+) -> Iterator[list[Verified]]:
+    """Look at the given jobs, or at all that anything tells of; a batch at a time, each on one snapshot.
+
+    An event is late that waited longer for its anchor than `patience`.
+    """
     after, ordered = "", None if job_ids is None else sorted(set(job_ids))
     while True:
         with reading(engine) as connection:
             batch = next_ids(connection, after, _PLACES) if ordered is None else next_of(ordered, after)
-            done = list(_verify(connection, batch)) if batch else []
+            done = list(_verify(connection, batch, patience)) if batch else []
         if not batch:
             return
         yield done
@@ -83,7 +91,7 @@ def since(connection: Connection, moment: datetime) -> list[str]:
     return sorted({job_id for statement in places for job_id in connection.scalars(statement)})
 
 
-def _verify(connection: Connection, batch: Sequence[str]) -> Iterator[Verified]:
+def _verify(connection: Connection, batch: Sequence[str], patience: timedelta) -> Iterator[Verified]:
     rows: dict[str, list[Any]] = {job_id: [] for job_id in batch}
     events = select(job_events).where(job_events.c.job_id.in_(batch))
     for row in connection.execute(events.order_by(job_events.c.job_id, job_events.c.version)):
@@ -97,7 +105,8 @@ def _verify(connection: Connection, batch: Sequence[str]) -> Iterator[Verified]:
     payloads = {row["job_id"]: dict(row) for row in connection.execute(contents).mappings()}
     up_to = 0 if last is None else last.up_to
     for job_id in batch:
-        if job_id in archived and not rows[job_id]:
+        left = any(rows_of_job[job_id] for rows_of_job in (rows, *found.values()))
+        if job_id in archived and not left:
             findings = list(_against_archive(archived[job_id], known[job_id], known_archives))
             yield Verified(job=Job(id=job_id), archived=True, findings=findings)
         else:
@@ -105,6 +114,7 @@ def _verify(connection: Connection, batch: Sequence[str]) -> Iterator[Verified]:
             yield Verified(
                 job=history.job,
                 events=len(rows[job_id]),
+                late=late(rows[job_id], known[job_id], patience),
                 uploads=history.uploads,
                 payload=payloads.get(job_id),
                 findings=findings,
@@ -130,16 +140,12 @@ def _one(job_id: str, rows: list[Any], known: list[Known], found: Found, up_to: 
 
 
 def _against_archive(end: Row, known: list[Known], known_archives: set[str]) -> Iterator[Finding]:
-    """Of a job that was archived the anchors may know no more than what it is said to have ended with."""
+    """A job goes when its last event is anchored, where there are anchors: they know of it what it ended with."""
     if end["archive"] not in known_archives:
         said = f"it is said to be in the archive {end['archive']}, and there is none"
         yield Finding(kind=Wrong.CUT, job_id=end["job_id"], version=1, said=said)
-        return
-    for one in known:
-        if one.version > end["version"] or (one.version == end["version"] and one.digest != end["digest"]):
-            said = (
-                f"it is said to have ended with version {end['version']} in {end['archive']}, and anchor {one.anchor} "
-            )
-            said += f"covers another version {one.version}"
-            yield Finding(kind=Wrong.CUT, job_id=one.job_id, version=one.version, anchor=one.anchor, said=said)
-            return
+    elif known and (known[-1].version, known[-1].digest) != (end["version"], end["digest"]):
+        last = known[-1]
+        said = f"it is said to have ended with version {end['version']} in {end['archive']}, and anchor {last.anchor} "
+        said += f"covers another version {last.version}"
+        yield Finding(kind=Wrong.CUT, job_id=last.job_id, version=last.version, anchor=last.anchor, said=said)

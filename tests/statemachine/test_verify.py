@@ -363,11 +363,19 @@ class TestArchived:
         self.archive(store, job_id, archive="2026-02")
         assert of_jobs(store) == [(Wrong.CUT, job_id, 1)]
 
-    @pytest.mark.parametrize("change", [{"version": 5}, {"digest": "0" * 64}], ids=str)
+    @pytest.mark.parametrize("change", [{"version": 5}, {"version": 99}, {"digest": "0" * 64}], ids=str)
     def test_cannot_hide_what_it_ended_with(self, store: EventStore, job_id: str, change: dict[str, object]) -> None:
         last = store.load(job_id).version
         self.archive(store, job_id, **change)
         assert of_jobs(store) == [(Wrong.CUT, job_id, last)]
+
+    def test_has_left_nothing_behind(self, store: EventStore, job_id: str) -> None:
+        with store.read() as connection:
+            row = dict(connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one())
+        self.archive(store, job_id)
+        with store.write() as connection:
+            connection.execute(jobs.insert(), row)
+        assert of_jobs(store) == [(Wrong.CUT, job_id, 1)]
 
 
 class TestAnchors:
@@ -406,7 +414,7 @@ class TestAnchors:
     def test_without_the_key_nobody_makes_them_anew(self, store: EventStore, job_id: str) -> None:
         """The history is hashed anew, and all anchors too, each fitting the next. None has the key."""
         for forged_with, said in (
-            (None, "the newest anchor was made without the key that is set here"),
+            (None, "it was made without the key that is set here"),
             (Key(secret=b"another secret"), "which is none of ours"),
         ):
             with forging.unguarded(store) as connection:
@@ -429,7 +437,8 @@ class TestAnchors:
     def test_a_key_vouches_for_those_before_it(self, store: EventStore, job_id: str) -> None:
         store.admit([new_job()])
         anchor(store, key=KEY)
-        assert of_anchors(store, keys=[KEY]) == []
+        assert of_anchors(store, keys=[KEY], keyed_from=3) == []
+        assert of_anchors(store, keys=[KEY]) == [(1, "it was made without the key that is set here")]
         seen = list(verify_anchors(store.engine, keys=[]))
         assert [(one.there, one.unproven, one.findings) for one in seen] == [
             (True, False, []),
@@ -444,6 +453,41 @@ class TestAnchors:
         store.admit([new_job()])
         anchor(store)
         assert of_anchors(store) == [(4, "it was made without a key, and the one before it with one")]
+        assert [sequence for sequence, _ in of_anchors(store, keys=[KEY], keyed_from=3)] == [4]
+
+    def test_a_supervisor_with_the_key_vouches_for_no_forgery(self, store: EventStore, job_id: str) -> None:
+        """Everything was made anew without the key, and then a supervisor went on with it."""
+        store.admit([new_job()])
+        anchor(store, key=KEY)
+        assert of_anchors(store, keys=[KEY], keyed_from=3) == []
+        with forging.unguarded(store) as connection:
+            connection.execute(delete(anchored_jobs))
+            connection.execute(delete(anchors))
+        forging.change(store, job_id, 1, worker_id="somebody else")
+        forging.hash_anew(store, job_id)
+        for _ in range(3):
+            anchor(store, most=5)
+        anchor(store, key=KEY)
+        assert of_jobs(store) == []
+        assert [sequence for sequence, _ in of_anchors(store, keys=[KEY], keyed_from=3)] == [3]
+
+    def test_a_supervisor_that_anchors_a_forgery_anew_does_so_late(self, store: EventStore, job_id: str) -> None:
+        """All anchors were taken away, so it began with the first. It has the key, and cannot know."""
+        later = store.now() + timedelta(days=1)
+        with forging.unguarded(store) as connection:
+            connection.execute(delete(anchored_jobs))
+            connection.execute(delete(anchors))
+        assert sum(one.late for batch in verify(store.engine) for one in batch) == 0
+        anchor(store, key=KEY, at=later)
+        assert of_anchors(store, keys=[KEY]) == []
+        events = sum(one.events for batch in verify(store.engine) for one in batch)
+        assert sum(one.late for batch in verify(store.engine) for one in batch) == events
+        assert sum(one.late for batch in verify(store.engine, patience=timedelta(days=2)) for one in batch) == 0
+
+    def test_the_first_that_was_made_with_the_key_is_missed(self, store: EventStore, job_id: str) -> None:
+        assert of_anchors(store, keys=[KEY], keyed_from=3) == [
+            (3, "it is not there, and is said to be the first that was made with the key")
+        ]
 
     def test_an_older_key_is_believed(self, store: EventStore) -> None:
         new = Key(secret=b"the key of next year")
