@@ -84,7 +84,7 @@ class Verifying:
             yield self._jobs(batch)
         with self._store.read() as connection:
             covering = [known.anchor for known in known_of(connection, [job_id])[job_id]]
-        for seen in verify_some(self._store.engine, covering, keys=self._keys):
+        for seen in verify_some(self._store.engine, covering, keys=self._keys, keyed_from=self._keyed_from):
             yield self._anchor(seen)
 
     def tail(self) -> Tail:

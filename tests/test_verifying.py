@@ -358,7 +358,7 @@ class TestCommand:
         )
 
     def test_the_key_has_made_all_anchors_from_the_one_that_is_named(self, base: Run, tmp_path: Path) -> None:
-        submit(base)
+        first = submit(base)
         store = open_store(f"sqlite:///{tmp_path}/ourvidz-data/ourvidz.sqlite")
         forging.anchor(store)
         submit(base)
@@ -368,6 +368,9 @@ class TestCommand:
         done = base("jobs", "verify", **key)
         said = "anchor 1: it was made without the key that is set here [anchor]"
         assert (done.returncode, done.stdout.splitlines()[0]) == (1, said)
+        one = base("jobs", "verify", first, **key)
+        assert (one.returncode, one.stdout.splitlines()[0]) == (1, said)
+        assert base("jobs", "verify", first, "--keyed-from", "2", **key).returncode == 0
         done = base("jobs", "verify", "--keyed-from", "2", **key)
         assert done.returncode == 0
         assert done.stdout.splitlines()[1:] == ["anchored late, so that nothing vouches for the time before: 1 event"]

@@ -18,6 +18,9 @@ BATCH: Final = 20
 """Anchors in one read, of up to 10,000 jobs each."""
 
 
+WITHOUT_KEY: Final = "it was made without the key that is set here"
+
+
 class Known(Leaf, frozen=True, kw_only=True):
     """What an anchor knows of a job, and when it was made."""
 
@@ -106,7 +109,7 @@ def verify_anchors(
             done = []
             for anchor, leaves in batch:
                 said = at_hand.pop(anchor.sequence, None)
-                without = bool(keys) and anchor.key_id is None and anchor.sequence >= keyed_from
+                without = _without_key(anchor, keys, keyed_from)
                 done.append(_seen(before, anchor, leaves, keys=keys, unkeyed=without and not unkeyed, logged=said))
                 unkeyed = without  # of many in a row the first is named
                 before = anchor
@@ -123,8 +126,10 @@ def verify_anchors(
     yield Seen(there=False, findings=findings)
 
 
-def verify_some(engine: Engine, sequences: Sequence[int], *, keys: Sequence[Key]) -> Iterator[Seen]:
-    """Check these anchors alone: whether each is the root of what it covers."""
+def verify_some(
+    engine: Engine, sequences: Sequence[int], *, keys: Sequence[Key], keyed_from: int = 1
+) -> Iterator[Seen]:
+    """Check these anchors alone: whether each is the root of what it covers, made with one of `keys`."""
     for sequence in sequences:
         with reading(engine) as connection:
             anchor = anchor_at(connection, sequence)
@@ -133,6 +138,8 @@ def verify_some(engine: Engine, sequences: Sequence[int], *, keys: Sequence[Key]
             yield Seen(there=False, findings=[_wrong(sequence, "it is not there, though it covers jobs")])
         else:
             findings, unproven = _proof(anchor, leaves, keys)
+            if _without_key(anchor, keys, keyed_from):
+                findings.append(_wrong(sequence, WITHOUT_KEY))
             yield Seen(findings=findings, unproven=unproven)
 
 
@@ -186,13 +193,17 @@ def _seen(
     elif (anchor.previous, anchor.above) != (("", 0) if before is None else (before.root, before.up_to)):
         findings.append(_wrong(anchor.sequence, "it does not follow from the anchor before it"))
     if unkeyed:
-        findings.append(_wrong(anchor.sequence, "it was made without the key that is set here"))
+        findings.append(_wrong(anchor.sequence, WITHOUT_KEY))
     elif not keys and before is not None and before.key_id is not None and anchor.key_id is None:
         findings.append(_wrong(anchor.sequence, "it was made without a key, and the one before it with one"))
     if logged is not None and logged != {anchor.root}:
         findings.append(_wrong(anchor.sequence, "the log has another root for it"))
     proof, unproven = _proof(anchor, leaves, keys)
     return Seen(findings=findings + proof, unproven=unproven)
+
+
+def _without_key(anchor: Anchor, keys: Sequence[Key], keyed_from: int) -> bool:
+    return bool(keys) and anchor.key_id is None and anchor.sequence >= keyed_from
 
 
 def _proof(anchor: Anchor, leaves: list[Leaf], keys: Sequence[Key]) -> tuple[list[Finding], bool]:
