@@ -43,7 +43,7 @@ def archive(store: EventStore, folder: Path, order: Order, *, tell: Tell) -> Run
 
     At no time is a job in neither place. Raises ArchiveBusy, ArchiveDamaged.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # who else may read it is for its owner to say
     run = Run(emptied=[], skipped=[])
     with _alone(folder):
         for left_behind in folder.glob(f"{PARTIAL}*"):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 from sqlalchemy import Connection, Integer, Text, bindparam, func, select, union_all
@@ -11,7 +11,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from statemachine.admission import Admission, DeadLetter, NewJob, Verdict
 from statemachine.events import JobQueued
-from statemachine.job import Job
+from statemachine.job import Job, Stored
 from statemachine.states import State
 from statemachine.store.append import write_events
 from statemachine.store.archive_schema import archived_jobs
@@ -21,30 +21,74 @@ from statemachine.store.projections import inserting, job_row, upsert, write_det
 from statemachine.store.schema import job_payloads, jobs
 
 
+class _Sealed(NamedTuple):
+    """A job whose row is inserted, and what belongs to it."""
+
+    new: NewJob
+    rows: list[Stored]
+    job: Job
+
+
 def admit(connection: Connection, arrivals: Sequence[NewJob | DeadLetter], *, at: datetime) -> list[Admission]:
     """Give each arrival its verdict. Idempotent on id and payload digest; the caller owns the transaction."""
-    return [
-        _bury(connection, arrival, at=at) if isinstance(arrival, DeadLetter) else _welcome(connection, arrival, at=at)
-        for arrival in arrivals
-    ]
+    inserted = [_insert(connection, one, at=at) if isinstance(one, NewJob) else None for one in arrivals]
+    archived = _take_back_archived(connection, [one.job.id for one in inserted if one is not None])
+    new = [one if one is not None and one.job.id not in archived else None for one in inserted]
+    _write(connection, [one for one in new if one is not None])
+    verdicts = []
+    for arrival, written in zip(arrivals, new, strict=True):
+        if isinstance(arrival, DeadLetter):
+            verdicts.append(_bury(connection, arrival, at=at))
+        elif written is None:
+            verdicts.append(_known(connection, arrival, at=at))
+        else:
+            verdicts.append(Admission(verdict=Verdict.NEW, job_id=arrival.job_id))
+    return verdicts
 
 
-def _welcome(connection: Connection, new: NewJob, *, at: datetime) -> Admission:
+def _insert(connection: Connection, new: NewJob, *, at: datetime) -> _Sealed | None:
+    """Insert the job's row. None where its id was here before."""
+    queued = _queued(new)
+    queued = replace(queued, turn=_turn(connection, queued))
+    rows, job = seal_all(Job(id=new.job_id), [queued, *new.events[1:]], worker_id=None, at=at)
+    return _Sealed(new, rows, job) if _insert_if_new(connection, job) else None
+
+
+def _queued(new: NewJob) -> JobQueued:
     queued = new.events[0]
     if not isinstance(queued, JobQueued):
         raise TypeError(f"job {new.job_id}: expected job_queued first, got {queued.kind}")
-    queued = replace(queued, turn=_turn(connection, queued))
-    rows, job = seal_all(Job(id=new.job_id), [queued, *new.events[1:]], worker_id=None, at=at)
-    if not _insert_if_new(connection, job):
-        return _known(connection, new, queued, at=at)
-    if _archived(connection, new.job_id):
-        connection.execute(jobs.delete().where(jobs.c.id == new.job_id))
-        return _known(connection, new, queued, at=at)
-    write_events(connection, rows)
-    write_details(connection, [(Job(id=new.job_id), job)])
-    content = None if new.content is None else canonical(new.content)
-    upsert(connection, job_payloads, [{"job_id": new.job_id, "raw": new.raw, "content": content}])
-    return Admission(verdict=Verdict.NEW, job_id=new.job_id)
+    return queued
+
+
+def _take_back_archived(connection: Connection, job_ids: Sequence[str]) -> set[str]:
+    """Delete the rows of those that were archived, and return their ids.
+
+    Asked behind the inserts, since each of them waits for whoever is just archiving that very job.
+    """
+    if not job_ids:
+        return set()
+    archived = set(connection.scalars(_ARCHIVED, {"ids": job_ids}))
+    if archived:
+        connection.execute(jobs.delete().where(jobs.c.id.in_(archived)))
+    return archived
+
+
+def _write(connection: Connection, new: Sequence[_Sealed]) -> None:
+    """All that belongs to the rows that were inserted."""
+    if not new:
+        return
+    write_events(connection, [row for one in new for row in one.rows])
+    write_details(connection, [(Job(id=one.job.id), one.job) for one in new])
+    payloads = [
+        {
+            "job_id": one.job.id,
+            "raw": one.new.raw,
+            "content": None if one.new.content is None else canonical(one.new.content),
+        }
+        for one in new
+    ]
+    upsert(connection, job_payloads, payloads)
 
 
 def _insert_if_new(connection: Connection, job: Job) -> bool:
@@ -52,12 +96,7 @@ def _insert_if_new(connection: Connection, job: Job) -> bool:
     return connection.scalar(_if_new(connection.dialect.name), job_row(job)) is not None
 
 
-_ARCHIVED: Final = select(archived_jobs.c.job_id).where(archived_jobs.c.job_id == bindparam("of_job", type_=Text))
-
-
-def _archived(connection: Connection, job_id: str) -> bool:
-    """Asked behind the insert, which waits for whoever is just archiving this very job."""
-    return connection.scalar(_ARCHIVED, {"of_job": job_id}) is not None
+_ARCHIVED: Final = select(archived_jobs.c.job_id).where(archived_jobs.c.job_id.in_(bindparam("ids", expanding=True)))
 
 
 @cache
@@ -78,7 +117,8 @@ _KNOWN: Final = union_all(
 ).limit(1)
 
 
-def _known(connection: Connection, new: NewJob, queued: JobQueued, *, at: datetime) -> Admission:
+def _known(connection: Connection, new: NewJob, *, at: datetime) -> Admission:
+    queued = _queued(new)
     digest, state = connection.execute(_KNOWN, {"of_job": new.job_id}).one()
     if digest == queued.payload_digest:
         return Admission(verdict=Verdict.DUPLICATE, job_id=new.job_id)

@@ -4,6 +4,7 @@ import json
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 from typing import Any
 
 import duckdb
@@ -52,6 +53,7 @@ def test_old_jobs_go_into_archives_and_are_found_there(base: Run, old: list[str]
     assert (listed["name"], listed["jobs"], listed["made_by"]) == (emptied["archive"], 2, "ada")
     assert listed["place"] == done["place"] == str(tmp_path / "archives")
     assert emptied["archive"] in base("history", "list").stdout
+    assert (tmp_path / "archives").stat().st_mode & 0o777 == 0o700
     asked = base("jobs", "inspect", old[0][:8])
     assert asked.returncode == ExitCode.UNKNOWN_JOB
     assert f"job {old[0]} is not here any more: it ended as completed on" in asked.stderr
@@ -129,10 +131,10 @@ def test_an_archive_or_a_job_that_is_missing_is_found(base: Run, old: list[str],
     store = open_store(f"sqlite:///{tmp_path}/ourvidz-data/ourvidz.sqlite")
     with store.write() as connection:  # somebody removed a job, and says that it was archived
         made_up = text("UPDATE archived_jobs SET job_id = :other WHERE job_id = :id")
-        connection.execute(made_up, {"id": old[0], "other": "f" + old[0][1:]})
+        connection.execute(made_up, {"id": old[0], "other": (other := str(uuid4()))})
     store.close()
     said = base("history", "check", "archives").stdout
-    assert f"job f{old[0][1:]}: it is said to be in here, and is not" in said
+    assert f"job {other}: it is said to be in here, and is not" in said
     (gone,) = (path.parent for path in tmp_path.glob("archives/*/manifest.json") if '"failed": 1' in path.read_text())
     shutil.rmtree(gone)
     assert f"{gone}: it is not there any more" in base("history", "check", "archives").stdout
