@@ -58,11 +58,12 @@ def _parts(ask: Asking) -> Answer:
         for measure, stage in order
         if (measure, stage) in found
     ]
-    about = "How long completed jobs took from the queue to their outcome and to their start, and attempts waited and"
-    keys = [name("stage", "stage"), name("measure", "measure")]
-    return Answer(
-        ask.report, ask.by, ask.span, f"{about} ran; {_WITHIN}", keys, [count("number", "counted"), *_SECONDS], rows
+    about = (
+        "How long completed jobs took, in their first run, from the queue to their outcome and to their start, and "
+        f"attempts waited and ran; {_WITHIN}"
     )
+    keys = [name("stage", "stage"), name("measure", "measure")]
+    return Answer(ask.report, ask.by, ask.span, about, keys, [count("number", "counted"), *_SECONDS], rows)
 
 
 def _told(rows: Iterable[Row], what: str) -> Row:
