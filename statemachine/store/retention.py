@@ -46,13 +46,6 @@ AT_ONCE: Final = 50
 
 _DOOR: Final = 1
 
-# The archive may be older than a restored database, in which this job was the last to be written to: the next event
-# would have its position on SQLite, where the newest anchor has counted already, and no anchor.
-_WITH_ANCHORED_END: Final = select(job_events.c.job_id).where(
-    job_events.c.position == select(func.max(job_events.c.position)).scalar_subquery(),
-    job_events.c.position <= select(func.max(anchors.c.up_to)).scalar_subquery(),
-)
-
 Rows = Mapping[Table, Sequence[Row]]
 
 
@@ -77,7 +70,7 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
 
     removed: list[str]
     left: list[str]
-    """They are not what was handed in: requeued, written to, or rebuilt since. Or the newest event of all is theirs."""
+    """They are not what was handed in: requeued, written to, or rebuilt since. Or they are too young to go."""
 
 
 def choose(
@@ -107,16 +100,21 @@ def _may_go(connection: Connection, ends_before: Mapping[State, datetime], rolle
     with the newest event of all, whose position SQLite would give away again.
     """
     wanted = [and_(jobs.c.state == state.value, jobs.c.finished_at < at) for state, at in ends_before.items()]
-    newest = connection.scalar(select(func.max(job_events.c.position))) or 0
-    anchored = connection.scalar(select(func.max(anchors.c.up_to)))
     last = and_(
         job_events.c.job_id == jobs.c.id,
         job_events.c.version == jobs.c.version,
         job_events.c.kind != ContentErased.kind,
     )
-    settled = job_events.c.position <= (newest - 1 if anchored is None else min(newest - 1, anchored))
+    settled = job_events.c.position <= _settled(connection)
     ended = jobs.c.finished_at.is_not(None)  # says the same, and lets the index of ended jobs be used
     return and_(ended, or_(false(), *wanted), jobs.c.finished_at < rolled_up, exists().where(last, settled))
+
+
+def _settled(connection: Connection) -> int:
+    """Up to which position events may go: what is anchored, where there are anchors at all, but not the newest."""
+    newest = connection.scalar(select(func.max(job_events.c.position))) or 0
+    anchored = connection.scalar(select(func.max(anchors.c.up_to)))
+    return newest - 1 if anchored is None else min(newest - 1, anchored)
 
 
 def read_rows(connection: Connection, job_ids: Sequence[str], *, tables: Sequence[Table] = TABLES) -> Rows:
@@ -141,8 +139,10 @@ def remove(connection: Connection, kept: Rows, *, archive: str, by: str, at: dat
     )
     theirs = _by_job(kept)
     ours = _by_job(read_rows(connection, sorted(here), tables=list(kept)))
-    staying = connection.scalar(_WITH_ANCHORED_END)
-    going = {job_id for job_id in here if ours[job_id] == theirs[job_id] and job_id != staying}
+    # In a restored database the jobs of an older archive may be too young once more.
+    settled = _settled(connection)
+    young = {row["job_id"] for row in kept[job_events] if row["position"] > settled}
+    going = {job_id for job_id in here - young if ours[job_id] == theirs[job_id]}
     left = here - going
     if going:  # their days will be counted no more
         seal(connection, midnight(max(archived[job_id]["finished_at"] for job_id in going)) + DAY)
