@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from ourvidz.bench.errands import Errand, Place
 from ourvidz.bench.life import Life
+from ourvidz.bench.wishes import ROLES
 from statemachine import decisions
 from statemachine import events as e
 from workers.presets import LUSTIFY, PRESETS, SDXL
@@ -35,7 +36,6 @@ class Drawing:
 
     def references(self) -> list[dict[str, Any]]:
         """What was fetched, as the history tells of it."""
-        roles = {"single": ["single"], "start": ["start"], "end": ["end"], "both": ["start", "end"]}
         return [
             {
                 "role": role,
@@ -48,7 +48,7 @@ class Drawing:
                 "source_digest": self._digest(),
                 "notes": [],
             }
-            for role in roles[str(self._life.job.request["reference_mode"])]
+            for role in ROLES[str(self._life.job.request["reference_mode"])]
         ]
 
     def begin_elsewhere(self, place: Place) -> bool:

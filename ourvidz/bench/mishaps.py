@@ -14,12 +14,11 @@ from workers.presets import PRESETS
 
 
 class Stumble(msgspec.Struct, frozen=True, kw_only=True):
-    """The attempt fails. `budget` as the worker that met it would give it."""
+    """The attempt fails. `http_code` of a receiver that answered."""
 
     error_class: str
     error_type: str
     message: str
-    budget: int | None = None
     http_code: int | None = None
 
 

@@ -41,14 +41,14 @@ class _Worker:
 
     def __init__(self, life: Life, errand: Errand, met: Mishaps, dice: random.Random) -> None:
         assert errand.booking is not None
-        self.life = life
-        self.dice = dice
-        self.met = met
-        self.place, self._other = errand.booking.place, errand.booking.other
+        self._life = life
+        self._dice = dice
+        self._met = met
+        self._place, self._other = errand.booking.place, errand.booking.other
         self._begins_at = errand.booking.begins_at
         self._requeued = dice.random() < REQUEUED
-        self.loads = [*errand.booking.loads]
-        self._drawing = Drawing(self.life, errand, dice)
+        self._loads = [*errand.booking.loads]
+        self._drawing = Drawing(self._life, errand, dice)
 
     def work(self) -> None:
         """Until it has ended for good."""
@@ -60,56 +60,56 @@ class _Worker:
             State.CALLBACK: self._tell,
         }
         while not self._over():
-            if self.life.job.worker_id is not None:
-                stages[self.life.job.state]()
+            if self._life.job.worker_id is not None:
+                stages[self._life.job.state]()
             elif not self._withdrawn():
                 self._claim()
 
     def _over(self) -> bool:
-        if self.life.job.state.terminal and self._requeued:
+        if self._life.job.state.terminal and self._requeued:
             self._requeued = False
-            self.life.goes_on(self.dice.uniform(600, 6 * 3600))
-            self._begins_at = self.life.at
-            stage = None if self.dice.random() < 0.7 else State.CALLBACK
-            requeue = decisions.requeue(self.life.job, by="ops@ops-1", reason="the receiver asked for it", stage=stage)
-            self.life.record(requeue, by=None)
-        return self.life.job.state.terminal
+            self._life.goes_on(self._dice.uniform(600, 6 * 3600))
+            self._begins_at = self._life.at
+            stage = None if self._dice.random() < 0.7 else State.CALLBACK
+            requeue = decisions.requeue(self._life.job, by="ops@ops-1", reason="the receiver asked for it", stage=stage)
+            self._life.record(requeue, by=None)
+        return self._life.job.state.terminal
 
     def _withdrawn(self) -> bool:
-        if not self.met.get(self.life.job.state) or self.life.job.state is not State.QUEUED:
+        if not self._met.get(self._life.job.state) or self._life.job.state is not State.QUEUED:
             return False
-        self.life.goes_on(self.dice.uniform(0.5, 3.0))
-        self._meet(self.met[State.QUEUED].popleft())
+        self._life.goes_on(self._dice.uniform(0.5, 3.0))
+        self._meet(self._met[State.QUEUED].popleft())
         return True
 
     def _claim(self) -> None:
-        job = self.life.job
+        job = self._life.job
         if job.state is State.QUEUED or not job.attempts:
-            self.life.at = max(self.life.at, self._begins_at)
-        self.life.at = max(self.life.at, job.resume_at or self.life.at)
-        self.life.goes_on(self.dice.uniform(0.003, 0.2))
+            self._life.at = max(self._life.at, self._begins_at)
+        self._life.at = max(self._life.at, job.resume_at or self._life.at)
+        self._life.goes_on(self._dice.uniform(0.003, 0.2))
         self._record(
             *decisions.claim(
                 job,
-                worker=self.place.worker_id,
-                host=self.place.host,
-                device=self.place.device,
-                version=self.place.version,
+                worker=self._place.worker_id,
+                host=self._place.host,
+                device=self._place.device,
+                version=self._place.version,
             )
         )
 
     def _record(self, *events: e.Event) -> None:
-        self.life.record(events, by=self.place.worker_id)
+        self._life.record(events, by=self._place.worker_id)
 
     def _start(self, *, device: str | None = None) -> Mishap | None:
         """Begin the stage; what its attempt is to meet, if anything."""
-        self.life.goes_on(self.dice.uniform(0.002, 0.03))
-        self._record(*decisions.start(self.life.job, device=device))
-        due = self.met.get(self.life.job.state)
+        self._life.goes_on(self._dice.uniform(0.002, 0.03))
+        self._record(*decisions.start(self._life.job, device=device))
+        due = self._met.get(self._life.job.state)
         return due.popleft() if due else None
 
     def _meet(self, mishap: Mishap) -> None:
-        job = self.life.job
+        job = self._life.job
         match mishap:
             case Stumble():
                 self._record(
@@ -118,84 +118,83 @@ class _Worker:
                         error_class=mishap.error_class,
                         error_type=mishap.error_type,
                         message=mishap.message,
-                        now=self.life.at,
-                        jitter=self.dice.random(),
-                        budget=mishap.budget,
+                        now=self._life.at,
+                        jitter=self._dice.random(),
                     )
                 )
             case Break():
-                self.life.goes_on(mishap.silent)
-                noticed_by = self.place.worker_id if not mishap.silent else "supervisor-1"
+                self._life.goes_on(mishap.silent)
+                noticed_by = self._place.worker_id if not mishap.silent else "supervisor-1"
                 ended = decisions.interrupt(
                     job,
                     reason=mishap.reason,
                     by=noticed_by,
-                    now=self.life.at,
+                    now=self._life.at,
                     detail=mishap.detail,
                     counts=mishap.counts,
                 )
-                self.life.record(ended, by=None if mishap.silent else self.place.worker_id)
+                self._life.record(ended, by=None if mishap.silent else self._place.worker_id)
                 if job.state in DEVICE_STAGES:
-                    self.place, self._other = self._other, self.place
-                    self.loads = []
+                    self._place, self._other = self._other, self._place
+                    self._loads = []
             case Withdrawal():
-                self.life.record(decisions.cancel(job, by=mishap.by, reason=mishap.reason), by=None)
-                if self.life.job.cancel_pending:
-                    self.life.goes_on(self.dice.uniform(0.2, 2.0))
-                    self._record(*decisions.cancelled(self.life.job))
+                self._life.record(decisions.cancel(job, by=mishap.by, reason=mishap.reason), by=None)
+                if self._life.job.cancel_pending:
+                    self._life.goes_on(self._dice.uniform(0.2, 2.0))
+                    self._record(*decisions.cancelled(self._life.job))
 
     def _load(self, wanted: str | None = None) -> None:
         """What the device has to load before it can begin: that model, or all that is left."""
-        for model in [name for name in self.loads if wanted in (None, name)]:
+        for model in [name for name in self._loads if wanted in (None, name)]:
             seconds, size = LOADS[model]
-            seconds = round(seconds * self.dice.uniform(0.85, 1.3), 3)
-            self.life.goes_on(seconds)
+            seconds = round(seconds * self._dice.uniform(0.85, 1.3), 3)
+            self._life.goes_on(seconds)
             self._record(e.ModelLoaded(model=model, seconds=seconds, bytes=size, digest=sha256(model.encode())))
-            self.loads.remove(model)
+            self._loads.remove(model)
 
     def _fetch(self) -> None:
         mishap = self._start()
-        self.life.goes_on(30.0 if isinstance(mishap, Stumble) else self.dice.uniform(0.15, 1.6))
+        self._life.goes_on(30.0 if isinstance(mishap, Stumble) else self._dice.uniform(0.15, 1.6))
         if mishap is not None:
             self._meet(mishap)
             return
         self._record(e.RefsFetched(references=self._drawing.references()))
 
     def _enhance(self) -> None:
-        mishap = self._start(device=self.place.device)
+        mishap = self._start(device=self._place.device)
         self._load(QWEN_7B)
-        seconds = round(self.dice.uniform(3.0, 9.0), 3)
-        self.life.goes_on(seconds)
+        seconds = round(self._dice.uniform(3.0, 9.0), 3)
+        self._life.goes_on(seconds)
         if mishap is not None:
             self._meet(mishap)
-        elif self.dice.random() < SKIPPED:
+        elif self._dice.random() < SKIPPED:
             self._record(e.EnhancementSkipped(reason="the answer repeats itself"))
         else:
-            text = elaborated(str((self.life.content or {}).get("prompt", "")), self.dice)
+            text = elaborated(str((self._life.content or {}).get("prompt", "")), self._dice)
             digest, tokens = sha256(text.encode()), len(text) // 4
             self._record(e.PromptEnhanced(digest=digest, seconds=seconds, tokens=tokens, model=QWEN_7B))
-            self.life.know(enhanced_prompt=text)
+            self._life.know(enhanced_prompt=text)
 
     def _generate(self) -> None:
-        if not self.life.job.told("processing"):
+        if not self._life.job.told("processing"):
             self._record(self._told("processing", None))
-        if self._drawing.begin_elsewhere(self.place):
+        if self._drawing.begin_elsewhere(self._place):
             return
-        mishap = self._start(device=self.place.device)
+        mishap = self._start(device=self._place.device)
         self._load()
         if mishap is None:
-            self._drawing.draw(self.place, 1.0)
+            self._drawing.draw(self._place, 1.0)
             self._record(self._drawing.ended())
         else:
-            self._drawing.draw(self.place, self.dice.uniform(0.05, 0.95))
+            self._drawing.draw(self._place, self._dice.uniform(0.05, 0.95))
             self._meet(mishap)
 
     def _upload(self) -> None:
         mishap = self._start()
-        job = self.life.job
+        job = self._life.job
         bucket = str(job.request["bucket"])
         for asset in job.assets_to_upload:
-            self.life.goes_on(self.dice.uniform(0.08, 0.6))
+            self._life.goes_on(self._dice.uniform(0.08, 0.6))
             if mishap is not None:
                 self._meet(mishap)
                 return
@@ -210,18 +209,18 @@ class _Worker:
         if mishap is not None and not isinstance(mishap, Stumble):
             self._meet(mishap)
             return
-        self._record(self._told(outcome_status(self.life.job), mishap))
+        self._record(self._told(outcome_status(self._life.job), mishap))
         if mishap is None:
-            self._record(*decisions.finish(self.life.job, now=self.life.at, notified=True))
+            self._record(*decisions.finish(self._life.job, now=self._life.at, notified=True))
         else:
             self._meet(mishap)
 
     def _told(self, status: Status, met: Stumble | None) -> e.CallbackSent:
         """One request to the receiver, which takes its time."""
-        job = self.life.job
+        job = self._life.job
         silent = met is not None and met.http_code is None
-        ms = 30_000.0 if silent else round(self.dice.lognormvariate(4.2, 0.6), 1)
-        self.life.at += timedelta(milliseconds=ms)
+        ms = 30_000.0 if silent else round(self._dice.lognormvariate(4.2, 0.6), 1)
+        self._life.at += timedelta(milliseconds=ms)
         return e.CallbackSent(
             status=status,
             id=callback_id(job, status),

@@ -20,7 +20,8 @@ _MODES: Final = {
     "image": Lottery([("none", 80.0), ("single", 12.0), ("start", 8.0)]),
     "video": Lottery([("none", 50.0), ("single", 15.0), ("start", 20.0), ("end", 5.0), ("both", 10.0)]),
 }
-_ROLES: Final = {"none": (), "single": ("single",), "start": ("start",), "end": ("end",), "both": ("start", "end")}
+ROLES: Final = {"none": (), "single": ("single",), "start": ("start",), "end": ("end",), "both": ("start", "end")}
+"""Reference mode → the roles of its references."""
 _REFERENCE_TYPES: Final = ("style", "composition", "character")
 
 
@@ -43,7 +44,7 @@ def _payload(errand: Errand, dice: random.Random, *, refused: bool) -> dict[str,
     preset = PRESETS[errand.job_type]
     mode = _MODES["sdxl" if preset.family == SDXL else preset.media].draw(dice)
     config: dict[str, Any] = {
-        FIELDS[role]: f"{REFERENCES}/{errand.user_id}/{dice.getrandbits(48):012x}.png" for role in _ROLES[mode]
+        FIELDS[role]: f"{REFERENCES}/{errand.user_id}/{dice.getrandbits(48):012x}.png" for role in ROLES[mode]
     }
     if config:
         config["reference_strength"] = round(dice.uniform(0.3, 0.9), 2)
