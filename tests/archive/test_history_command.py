@@ -4,8 +4,8 @@ import json
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
 from typing import Any
+from uuid import uuid4
 
 import duckdb
 import pytest
