@@ -109,6 +109,15 @@ def test_a_wrong_setting(run: Run) -> None:
     fails(run("jobs", "list", OURVIDZ_DATA_DIRR="x"), ExitCode.WRONG_SETTING, sentence)
 
 
+def test_a_file_that_is_no_database(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("not a database")
+    for command in (["jobs", "list"], ["db", "upgrade"]):
+        done = run("--database-url", f"sqlite:///{file}", *command)
+        fails(done, ExitCode.WRONG_SETTING, f"database_url: {file} is no SQLite database")
+    assert file.read_text() == "not a database"
+
+
 def test_a_wrong_command_line(run: Run) -> None:
     done = run("jobs", "inspekt")
     assert done.returncode == ExitCode.USAGE

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # each of these costs 0.1 to 0.3 s, and `--help` needs none o
     from ourvidz.settings import Settings
     from statemachine.store import EventStore
 
+_SQLITE = b"SQLite format 3\0"
 PIPED_WIDTH = 140
 """Columns where there is no terminal and COLUMNS says nothing."""
 
@@ -85,6 +86,9 @@ class Face:
 @contextmanager
 def explaining_url(url: str) -> Iterator[None]:
     """Turn what a wrong database URL provokes into one sentence."""
+    file = sqlite_file(url)
+    if file is not None and file.exists() and not _is_database(file):
+        raise SettingsError(f"database_url: {file} is no SQLite database")
     try:
         yield
     except ValueError as error:
@@ -99,6 +103,12 @@ def sqlite_file(url: str) -> Path | None:
     """The file of a SQLite URL; None for other databases."""
     scheme, _, path = url.partition(":///")
     return Path(path.partition("?")[0]) if scheme.split("+")[0] == "sqlite" and path else None
+
+
+def _is_database(file: Path) -> bool:
+    """An empty file is one without tables."""
+    with file.open("rb") as opened:
+        return opened.read(len(_SQLITE)) in (b"", _SQLITE)
 
 
 def face_of(ctx: typer.Context) -> Face:
