@@ -215,7 +215,7 @@ def up(tmp_path: Path) -> Iterator[Path]:
 
 def test_the_dialogue_of_the_readme_is_one(up: Path) -> None:
     """Pasted as it stands, on the real engine: pictures lie where it says."""
-    _, _, _, ask, look = blocks(README, "sh")
+    _, _, _, ask, look, answer = blocks(README, "sh")
     (push,) = blocks(README, "python")
     assert "completed 3 made" in run(ask, up)
     subprocess.run([sys.executable, "-c", push], cwd=up, env=environment(), check=True, timeout=60)
@@ -225,6 +225,9 @@ def test_the_dialogue_of_the_readme_is_one(up: Path) -> None:
     said = run(rest, up)
     assert said.startswith("Completed")
     assert said.strip().splitlines()[-1] == "7f3a2b10-5c1d-4e6f-8a90-1b2c3d4e5f60_0.png"
+    assert run(answer, up).startswith("It did what was asked.")
+    assert "data:image/png;base64," in (up / "lighthouse.html").read_text("utf-8")
+    assert (up / "throughput.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("name", generate.PAGES)

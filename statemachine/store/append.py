@@ -41,7 +41,9 @@ def prepare(
     at: datetime,
     personal: dict[str, Any] | None = None,
 ) -> Sealed:
-    """Judge and seal `events`. Raises IllegalEvent; touches no database."""
+    """Judge and seal `events`. Raises IllegalEvent, and ValueError where there are none; touches no database."""
+    if not events:
+        raise ValueError(f"job {job.id}: expected events to append behind version {job.version}, got none")
     rows, after = seal_all(job, events, worker_id=worker_id, at=at)
     return Sealed(before=job, after=after, rows=rows, worker_id=worker_id, at=at, personal=personal)
 

@@ -10,7 +10,7 @@ from statemachine.store.claims import load_many
 from statemachine.store.comparing import Found, differences, found_rows, owner
 from statemachine.store.database import reading, transaction
 from statemachine.store.projections import rows_of, upsert
-from statemachine.store.rolling import MOMENTS, touch
+from statemachine.store.rolling import MOMENTS, recount, touch
 from statemachine.store.schema import jobs
 from statemachine.store.walking import next_ids, next_of
 
@@ -23,7 +23,10 @@ class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rebuild(engine: Engine, job_ids: Sequence[str] | None = None) -> Iterator[Rebuilt]:
-    """Rebuild the given jobs, or all, in batches of one transaction each; what is yielded is committed."""
+    """Rebuild the given jobs, or all, in batches of one transaction each; what is yielded is committed.
+
+    Behind all of them, the days that are rolled up are marked to be counted anew.
+    """
     after, ordered = "", None if job_ids is None else sorted(set(job_ids))
     while batch := _batch(engine, ordered, after):
         with transaction(engine) as connection:
@@ -33,6 +36,9 @@ def rebuild(engine: Engine, job_ids: Sequence[str] | None = None) -> Iterator[Re
             done = [_rebuild_one(connection, job, found) for job in load_many(connection, batch).values()]
         yield from done
         after = batch[-1]
+    if job_ids is None:
+        with transaction(engine) as connection:
+            recount(connection)
 
 
 def _batch(engine: Engine, ordered: Sequence[str] | None, after: str) -> Sequence[str]:

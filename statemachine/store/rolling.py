@@ -61,11 +61,8 @@ def due(connection: Connection, now: datetime) -> list[datetime]:
     state = connection.execute(select(rollup_state)).one()
     marked = connection.scalars(select(rollup_spans.c.begins).where(rollup_spans.c.begins < state.open_from))
     first = state.open_from
-    if first == BEGINNING:  # nothing can be older than the oldest job
-        oldest = connection.scalar(select(func.min(jobs.c.queued_at, type_=Utc)))
-        if oldest is None:
-            return []
-        first = midnight(oldest)
+    if first == BEGINNING:
+        first = _first(connection, otherwise=now)
     open_days = (midnight(_over(connection, now)) - first) // DAY
     return [*sorted(marked), *(first + DAY * number for number in range(max(0, open_days)))]
 
@@ -74,6 +71,22 @@ def _over(connection: Connection, now: datetime) -> datetime:
     """Whatever is written into a day before this leaves a mark. Whoever was stopped within a transaction left none."""
     oldest = None if connection.dialect.name == "sqlite" else connection.scalar(_WRITES_SINCE)
     return now - GRACE if oldest is None else min(now - GRACE, oldest)
+
+
+def recount(connection: Connection) -> None:
+    """Have every day that is rolled up and may still change counted anew."""
+    state = connection.execute(select(rollup_state)).one()
+    days = (state.open_from - max(state.sealed_until, _first(connection, state.open_from))) // DAY
+    marks = [{"begins": state.open_from - DAY * number, "ends": state.open_from - DAY * (number - 1)}
+             for number in range(days, 0, -1)]  # fmt: skip
+    if marks:
+        connection.execute(rollup_marks.insert(), marks)
+
+
+def _first(connection: Connection, otherwise: datetime) -> datetime:
+    """The day of the oldest job: there is nothing that could be older."""
+    oldest = connection.scalar(select(func.min(jobs.c.queued_at, type_=Utc)))
+    return otherwise if oldest is None else midnight(oldest)
 
 
 def roll(engine: Engine, now: datetime) -> Iterator[datetime]:

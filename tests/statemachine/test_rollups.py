@@ -297,6 +297,25 @@ def test_what_was_marked_is_counted_before_it_is_sealed(store: EventStore) -> No
     check(store)
 
 
+def test_rebuilding_everything_counts_each_day_anew_that_is_not_sealed(store: EventStore) -> None:
+    """Somebody has edited rollups, which nothing else is held against."""
+    midday = at_midday(store)
+    live_through(midday)
+    rolled = roll_all(later(midday, 3 * DAY))
+    with store.write() as connection:
+        connection.execute(text("UPDATE rollup_output SET completed = 99"))
+    with pytest.raises(AssertionError):
+        check(store)
+    assert [one.changed for one in store.rebuild()] == [()]
+    check(store)
+    assert roll_all(later(midday, 3 * DAY)) == rolled
+    check(store)
+    with store.write() as connection:
+        seal(connection, rolled[-1])
+    list(store.rebuild())
+    assert marks(store) == 1
+
+
 def test_the_supervisor_rolls_up_a_day_a_tick_and_rests_when_none_is_left(store: EventStore) -> None:
     clock = FakeClock(start=AHEAD)
     live_through(EventStore(store.engine, clock=clock, wakeups=store.wakeups))
