@@ -357,6 +357,12 @@ class TestCommand:
             "anchor 1: it is not there, and the log has it [anchor]",
         )
 
+    def test_a_log_without_anchors_proves_nothing_and_is_refused(self, base: Run, tmp_path: Path) -> None:
+        (tmp_path / "other.log").write_text('{"event": "ingress up", "level": "info"}\n')
+        done = base("jobs", "verify", "--anchors", "other.log")
+        assert (done.returncode, done.stdout) == (ExitCode.ERROR, "")
+        assert done.stderr.startswith("other.log tells of no anchor")
+
     def test_the_key_has_made_all_anchors_from_the_one_that_is_named(self, base: Run, tmp_path: Path) -> None:
         first = submit(base)
         store = open_store(f"sqlite:///{tmp_path}/ourvidz-data/ourvidz.sqlite")

@@ -65,6 +65,8 @@ def verify(
     if anchors is not None:
         with anchors.open(encoding="utf-8", errors="replace") as lines:
             logged = roots_in(lines)
+        if not logged:
+            raise CommandError(f"{anchors} tells of no anchor: wanted the log of a supervisor, at level info")
     began = time.monotonic()
     wrong: list[Finding] = []
     with face.store() as store:
