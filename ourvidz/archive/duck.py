@@ -1,5 +1,6 @@
 """Archives as tables and views of the names that the database has, in DuckDB."""
 
+import glob
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,7 +50,7 @@ def statements(folder: Path) -> Iterator[str]:
 
 
 def _files(folder: Path, table: Table) -> str:
-    path = f"{folder}/{_pattern(table)}".replace("'", "''")
+    path = f"{glob.escape(str(folder))}/{_pattern(table)}".replace("'", "''")
     return f"read_parquet('{path}', filename = true, union_by_name = true)"
 
 

@@ -110,6 +110,17 @@ def test_a_job_that_is_in_two_archives_is_that_of_its_latest_version(store: Even
         assert duck.execute("SELECT count(*) FROM jobs").fetchone() == (2,)
 
 
+def test_a_folder_is_opened_by_its_own_name_whatever_it_is(store: EventStore, tmp_path: Path) -> None:
+    """`arch[12]` is no pattern that finds `arch1`, and a quote ends no string."""
+    folder, neighbour = tmp_path / "o'arch[12]*", tmp_path / "o'arch1"
+    seed(store, 1)
+    archive(store, folder, order(store), tell=silent)
+    seed(store, 2)
+    archive(store, neighbour, order(store), tell=silent)
+    with opened(folder) as duck:
+        assert duck.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
+
+
 def test_pandas_reads_times_in_utc_and_whole_numbers(store: EventStore, tmp_path: Path) -> None:
     fail(store)
     seed(store, 1)
