@@ -256,11 +256,13 @@ def test_an_erased_job_says_by_whom_and_does_not_say_that_its_pictures_are_kept(
     assert "ada had its content erased: she asked for it" in page(told, 140)
 
 
-def test_an_erased_prompt_and_an_unknown_kind_do_no_harm() -> None:
+def test_a_prompt_that_is_gone_and_an_unknown_kind_do_no_harm() -> None:
     life = Life().wait(1)
     life.content = {}
     life.write(e.Degraded(what="batch", why="split"))
-    assert "erased" in page(document(life.seen()), 80)
+    shown = page(document(life.seen()), 80)
+    assert "  prompt   not here any more" in shown
+    assert "erased" not in shown  # nobody says that it was; an archive without payloads has none either
 
 
 @pytest.mark.parametrize(

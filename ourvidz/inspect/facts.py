@@ -47,7 +47,7 @@ def identity(d: dict[str, Any]) -> Section:
 
 def _erased(done: dict[str, Any] | None) -> str:
     if done is None:
-        return "erased"
+        return "not here any more"
     why = f": {clause(done['reason'])}" if done["reason"] else ""
     left = (
         "" if done["files_removed_at"] else "; its files are still to go from storage, `ourvidz jobs erase` does that"
