@@ -2,6 +2,7 @@
 
 StatemachineError
  ├─ StoreAway          the database does not answer: nothing was acknowledged, try again later
+ ├─ NotAllowed         the database's user may not do that
  ├─ SchemaMismatch     the database is of another version than this program
  ├─ UnreadableHistory  an event that only a later version can have written, or that was damaged
  ├─ UnknownJob         no job has this id, or several begin with it
@@ -21,6 +22,10 @@ class StatemachineError(Exception):
 
 class StoreAway(StatemachineError):
     """The database cannot be reached, or broke the connection in the middle."""
+
+
+class NotAllowed(StatemachineError):
+    """The user as whom the database is asked lacks a right: one that may only read wanted to write."""
 
 
 class SchemaMismatch(StatemachineError):

@@ -9,7 +9,7 @@ from ourvidz.exit_codes import ExitCode
 from ourvidz.layers import SettingsError
 from ourvidz.masking import mask
 from ourvidz.wording import clause
-from statemachine.errors import SchemaMismatch, StoreAway, UnknownJob, UnreadableHistory
+from statemachine.errors import NotAllowed, SchemaMismatch, StoreAway, UnknownJob, UnreadableHistory
 from workers.errors import Misconfigured
 
 # Typer brings its own click or uses the installed one; its base class is reached from what typer itself exports.
@@ -27,6 +27,7 @@ class CommandError(Exception):
 _CODES: Final[tuple[tuple[type[Exception], ExitCode], ...]] = (
     (UnknownJob, ExitCode.UNKNOWN_JOB),
     (StoreAway, ExitCode.UNREACHABLE),
+    (NotAllowed, ExitCode.REFUSED),
     (SchemaMismatch, ExitCode.OLD_SCHEMA),
     (Misconfigured, ExitCode.WRONG_SETTING),
     (UnreadableHistory, ExitCode.ERROR),

@@ -128,12 +128,16 @@ def _moment(text: str, now: datetime) -> datetime:
 
 
 def _bring_up_to_date(store: "EventStore", now: datetime) -> None:
+    from statemachine.errors import NotAllowed, StoreAway
     from statemachine.store.rolling import due, roll
 
     with store.read() as connection:
         days = len(due(connection, now))
     if days == 0:
         return
-    with bar("rolling up days", days) as done:
-        for number, _ in enumerate(roll(store.engine, now), start=1):
-            done(number)
+    try:
+        with bar("rolling up days", days) as done:
+            for number, _ in enumerate(roll(store.engine, now), start=1):
+                done(number)
+    except (NotAllowed, StoreAway) as error:  # a user or a server for reading only: what is not rolled up is counted
+        note(f"not rolled up: {error}")

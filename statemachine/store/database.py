@@ -10,7 +10,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from statemachine.errors import StoreAway
+from statemachine.errors import NotAllowed, StoreAway
 
 BUSY_SECONDS: Final = 30.0
 """How long a SQLite writer waits for another process's transaction."""
@@ -27,6 +27,7 @@ _READ: Final[dict[str, dict[str, Any]]] = {
 }
 _AWAY: Final = frozenset({"25006", "57P01", "57P02", "57P03", "40001", "40P01"})
 """PostgreSQL's words for: read-only after a failover, shutting down, crashed, starting up, and try that again."""
+_NOT_ALLOWED: Final = "42501"
 
 
 def open_engine(url: str) -> Engine:
@@ -136,8 +137,11 @@ def _telling_away() -> Iterator[None]:
             raise
         raise StoreAway(_sentence(error)) from error
     except DBAPIError as error:
-        if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _AWAY:
+        state = getattr(error.orig, "sqlstate", None)
+        if error.connection_invalidated or state in _AWAY:
             raise StoreAway(_sentence(error)) from error
+        if state == _NOT_ALLOWED:
+            raise NotAllowed(f"the database refuses: {_first_line(error)}") from error
         raise
 
 
@@ -148,6 +152,10 @@ def _is_our_mistake(error: OperationalError) -> bool:
 
 
 def _sentence(error: Exception) -> str:
-    """The driver's first line; it names host and database, never the password."""
+    return f"the database does not answer: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    """Of what the driver says; it names host and database, never the password."""
     cause = getattr(error, "orig", None) or error
-    return f"the database does not answer: {str(cause).strip().splitlines()[0] if str(cause).strip() else cause!r}"
+    return str(cause).strip().splitlines()[0] if str(cause).strip() else repr(cause)
