@@ -29,5 +29,6 @@ def not_here(connection: Connection, start: str, *, whole: bool = True) -> Unkno
     (job,) = found
     return ArchivedJob(
         f"job {job.job_id} is not here any more: it ended as {job.state} on {job.finished_at:%Y-%m-%d} and was "
-        f"archived on {job.archived_at:%Y-%m-%d} into {job.place}/{job.archive}"
+        f"archived on {job.archived_at:%Y-%m-%d} into {job.place}/{job.archive}; "
+        f"`ourvidz history inspect {job.place} {job.job_id[:8]}` tells of it"
     )

@@ -238,7 +238,8 @@ def test_who_asks_for_an_archived_job_is_told_where_it_is(store: EventStore) -> 
     job_id = live_through(store)
     take_away(store, handed_in(store, job_id))
     when = "it ended as completed on 2025-07-16 and was archived on 2025-07-17"
-    said = f"job {job_id} is not here any more: {when} into /archives/{ARCHIVE}"
+    tells = f"`ourvidz history inspect /archives {job_id[:8]}` tells of it"
+    said = f"job {job_id} is not here any more: {when} into /archives/{ARCHIVE}; {tells}"
     with store.read() as connection:
         for start in (job_id, job_id[:8]):
             with pytest.raises(ArchivedJob) as told:
