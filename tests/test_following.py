@@ -113,4 +113,4 @@ def test_the_web_page_is_written_whole_with_the_pictures(
     assert "this is not the file that was made" in page.read_text("utf-8")
     assert [path.name for path in tmp_path.glob("*.html*")] == ["page.html"]
     assert run([*options, "jobs", "inspect", job.id, "--html", str(tmp_path / "no" / "x.html")]) == ExitCode.ERROR
-    assert "No such file or directory" in capsys.readouterr().err
+    assert "there is no such folder" in capsys.readouterr().err

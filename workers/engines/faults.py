@@ -1,6 +1,7 @@
 """Exceptions of the engine turned into the sentences and classes that a job's history keeps. Imports no torch."""
 
 import errno
+import re
 import traceback
 from typing import Final, Literal
 
@@ -14,6 +15,8 @@ _NO_MEMORY: Final = (
     "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
     "DefaultCPUAllocator: can't allocate memory",
 )  # fmt: skip
+_NO_MEMORY_FOR_ONEDNN: Final = re.compile(r"could not (create|execute) a primitive(?! descriptor)")
+"""On the CPU. What oneDNN cannot do at all it refuses by another sentence, of a primitive descriptor."""
 
 
 Asked = bool | Literal["keep"]
@@ -52,7 +55,9 @@ def out_of_memory(error: Exception) -> bool:
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    said = str(error)
+    short = any(words in said for words in _NO_MEMORY) or _NO_MEMORY_FOR_ONEDNN.search(said) is not None
+    return isinstance(error, RuntimeError) and short
 
 
 def failed(request_id: str, error: Exception) -> Failed:
