@@ -77,7 +77,6 @@ class Answer:
 
     @property
     def files(self) -> list[Path]:
-        assert self.generated
         return [Path(self.request.spool) / asset.name for asset in self.assets]
 
     def bytes(self) -> list[bytes]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.engines.asking import Studio
-from workers.engines.faults import device_is_lost, failed
+from workers.engines.faults import device_is_lost, failed, out_of_memory
 from workers.engines.messages import Progress
 
 
@@ -168,3 +168,17 @@ def test_a_broken_context_is_known_by_its_words(error: Exception, lost: bool) ->
 
 def test_a_context_without_memory_is_whole() -> None:
     assert failed("r", RuntimeError("CUDA error: out of memory")).error_class == "device_memory"
+
+
+@pytest.mark.parametrize(
+    ("said", "short"),
+    [
+        ("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes", True),
+        ("could not create a primitive", True),
+        ("could not execute a primitive", True),
+        ("could not create a primitive descriptor for a convolution forward propagation primitive", False),
+        ("mat1 and mat2 shapes cannot be multiplied", False),
+    ],
+)
+def test_memory_is_known_by_the_words_of_whoever_wanted_it(said: str, short: bool) -> None:
+    assert out_of_memory(RuntimeError(said)) is short
