@@ -14,6 +14,7 @@ import msgspec
 
 from ourvidz._version import __version__
 from statemachine.job import Asset, Stored
+from statemachine.store.append import event_row
 from workers.errors import StageEnds
 from workers.ports import Bucket
 from workers.spool import sha256
@@ -123,20 +124,7 @@ def _fetch(bucket: Bucket, folder: str, key: str, asset: Asset) -> bytes | str:
 
 def _line(row: Stored) -> bytes:
     """The columns that the digest covers, in their order, and the digest. `data` is the text that it covers."""
-    columns = {
-        "job_id": row.job_id,
-        "version": row.version,
-        "kind": row.kind,
-        "from_state": row.from_state,
-        "to_state": row.to_state,
-        "run": row.run,
-        "stage": row.stage,
-        "attempt": row.attempt,
-        "worker_id": row.worker_id,
-        "at": row.at.isoformat(timespec="microseconds"),
-        "data": row.data,
-        "digest": row.digest,
-    }
+    columns = {**event_row(row), "at": row.at.isoformat(timespec="microseconds")}
     return json.dumps(columns, ensure_ascii=False).encode() + b"\n"
 
 

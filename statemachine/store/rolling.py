@@ -38,9 +38,12 @@ def touch(connection: Connection, moments: Iterable[datetime]) -> None:
     """
     days = {midnight(moment) for moment in moments}
     closed = connection.execute(_closed(connection.dialect.name)).scalar_one()
-    marks = [{"begins": day, "ends": day + DAY} for day in sorted(days) if day < closed]
-    if marks:
-        connection.execute(rollup_marks.insert(), marks)
+    _mark(connection, [day for day in sorted(days) if day < closed])
+
+
+def _mark(connection: Connection, days: list[datetime]) -> None:
+    if days:
+        connection.execute(rollup_marks.insert(), [{"begins": day, "ends": day + DAY} for day in days])
 
 
 @cache
@@ -76,11 +79,8 @@ def _over(connection: Connection, now: datetime) -> datetime:
 def recount(connection: Connection) -> None:
     """Have every day that is rolled up and may still change counted anew."""
     state = connection.execute(select(rollup_state)).one()
-    days = (state.open_from - max(state.sealed_until, _first(connection, state.open_from))) // DAY
-    marks = [{"begins": state.open_from - DAY * number, "ends": state.open_from - DAY * (number - 1)}
-             for number in range(days, 0, -1)]  # fmt: skip
-    if marks:
-        connection.execute(rollup_marks.insert(), marks)
+    begin = max(state.sealed_until, _first(connection, state.open_from))
+    _mark(connection, [begin + DAY * number for number in range((state.open_from - begin) // DAY)])
 
 
 def _first(connection: Connection, otherwise: datetime) -> datetime:
